@@ -1,0 +1,10 @@
+import { port, postgresUrl, readEnvironment, serviceEnvironment, wholeNumber } from 'service/environment'
+
+export const variables = serviceEnvironment({
+  COMMAND_API_PORT: port(4010),
+  WRITE_DATABASE_URL: postgresUrl,
+  HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
+})
+
+/** Settings of the command API. WRITE_DATABASE_URL is that of the role sluice_command. */
+export const readConfig = () => readEnvironment(variables)

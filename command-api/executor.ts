@@ -1,0 +1,164 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import { isConnectionLost, sqlStateOf } from 'migrations/database'
+import type pg from 'pg'
+import { backoffMs } from 'service/backoff'
+import type { Log } from 'service/log'
+import { refusedAnswer, type Answer } from './answer.ts'
+import { executeBatch, type CommandRequest, type Outcome } from './batch.ts'
+import { problem } from './problems.ts'
+
+// Lanes: each is one connection that takes whatever arrived while it was busy. No timer waits for a
+// batch to fill, so an idle service adds no delay, and a busy one grows its batches by itself.
+
+export type ExecutorSettings = {
+  pool: pg.Pool
+  log: Log
+  newId: () => string
+  lanes?: number
+  batchLimit?: number
+  /** Waiting commands beyond this are refused: a queue without end answers nobody. */
+  queueLimit?: number
+  /** How long a command may go on being tried, in milliseconds. */
+  patienceMs?: number
+}
+
+type Waiting = {
+  request: CommandRequest
+  deadlineMs: number
+  resolve: (answer: Answer) => void
+  reject: (error: unknown) => void
+}
+
+const retryBounds = { firstMs: 10, capMs: 500 }
+/** How soon a command asks again for a key that another transaction holds. */
+const heldKeyPauseMs = 20
+
+/**
+ * SQL states after which the same batch may succeed: deadlock, serialization, lock timeout, and two
+ * transactions that opened one account id, of which the later finds the account when it looks again.
+ */
+const transientStates = ['40P01', '40001', '55P03', '23505']
+
+export class Executor {
+  readonly #settings: Required<ExecutorSettings>
+  readonly #queue: Waiting[] = []
+  #busyLanes = 0
+
+  constructor(settings: ExecutorSettings) {
+    this.#settings = {
+      lanes: 2,
+      batchLimit: 64,
+      queueLimit: 10_000,
+      patienceMs: 5_000,
+      ...settings,
+    }
+  }
+
+  /** Commands that wait for a lane. */
+  get waiting(): number {
+    return this.#queue.length
+  }
+
+  /**
+   * Answers a command, its refusal included. Rejects only on a bug. A command whose outcome cannot
+   * be known in time is answered 503 `database_unavailable`: it may have happened, and its key
+   * brings the truth.
+   */
+  submit(request: CommandRequest): Promise<Answer> {
+    const { queueLimit, patienceMs } = this.#settings
+    if (this.#queue.length >= queueLimit) return Promise.resolve(passing('overloaded', request))
+    return new Promise((resolve, reject) => {
+      this.#enqueue({ request, deadlineMs: performance.now() + patienceMs, resolve, reject })
+    })
+  }
+
+  #enqueue(waiting: Waiting): void {
+    this.#queue.push(waiting)
+    if (this.#busyLanes < this.#settings.lanes) void this.#runLane()
+  }
+
+  async #runLane(): Promise<void> {
+    this.#busyLanes += 1
+    try {
+      while (this.#queue.length > 0) await this.#run(this.#queue.splice(0, this.#settings.batchLimit))
+    } finally {
+      this.#busyLanes -= 1
+    }
+  }
+
+  /** Brings every command of a batch to an answer, whatever the database does meanwhile. */
+  async #run(batch: readonly Waiting[]): Promise<void> {
+    for (let failures = 1; ; failures += 1) {
+      try {
+        return this.#settle(batch, await this.#transaction(batch.map(({ request }) => request)))
+      } catch (error) {
+        if (!isTransient(error)) return this.#isolate(batch, error)
+        // A connection lost while committing may have committed. Trying again is safe and tells:
+        // the key's lock waits for the lost transaction, and then its answer is found or is not.
+        this.#settings.log.warn({ event: 'batch_retried', err: error, failures }, 'batch tried again')
+        batch = this.#stillInTime(batch)
+        if (batch.length === 0) return
+        await wait(backoffMs(failures, retryBounds))
+      }
+    }
+  }
+
+  #stillInTime(batch: readonly Waiting[]): readonly Waiting[] {
+    const nowMs = performance.now()
+    for (const { request, resolve, deadlineMs } of batch) {
+      if (deadlineMs <= nowMs) resolve(passing('database_unavailable', request))
+    }
+    return batch.filter(({ deadlineMs }) => deadlineMs > nowMs)
+  }
+
+  async #transaction(requests: readonly CommandRequest[]): Promise<Outcome[]> {
+    const client = await this.#settings.pool.connect()
+    let failure: Error | undefined
+    try {
+      return await executeBatch(client, requests, this.#settings.newId)
+    } catch (error) {
+      failure = error as Error
+      throw error
+    } finally {
+      // A connection whose transaction failed is closed, not mended: closing rolls back for sure.
+      client.release(failure)
+    }
+  }
+
+  #settle(batch: readonly Waiting[], outcomes: readonly Outcome[]): void {
+    for (const [index, waiting] of batch.entries()) {
+      const outcome = outcomes[index]
+      if (outcome?.kind === 'answered') waiting.resolve(outcome.answer)
+      else if (outcome?.kind === 'key_held') this.#comeAgain(waiting)
+      else waiting.reject(outcome?.error)
+    }
+  }
+
+  #comeAgain(waiting: Waiting): void {
+    if (waiting.deadlineMs <= performance.now()) {
+      return waiting.resolve(passing('idempotency_in_progress', waiting.request))
+    }
+    setTimeout(() => this.#enqueue(waiting), heldKeyPauseMs)
+  }
+
+  /** The write was refused: one command at a time, so that only the culprit fails. */
+  async #isolate(batch: readonly Waiting[], error: unknown): Promise<void> {
+    const [only, ...others] = batch
+    if (only !== undefined && others.length === 0) return only.reject(error)
+    this.#settings.log.error({ event: 'batch_split', err: error }, 'batch run one by one')
+    for (const waiting of batch) await this.#run([waiting])
+  }
+}
+
+function isTransient(error: unknown): boolean {
+  return isConnectionLost(error) || transientStates.includes(sqlStateOf(error) ?? '')
+}
+
+/** An answer that holds only for now, and is kept nowhere. */
+function passing(
+  code: 'overloaded' | 'database_unavailable' | 'idempotency_in_progress',
+  request: CommandRequest,
+): Answer {
+  const answer = refusedAnswer(problem(code), null, request.trace.traceId)
+  return { ...answer, retryAfterSeconds: 1 }
+}

@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import type { ClientBase } from 'pg'
+import { entriesOf, type Account } from './account.ts'
+import type { Answer } from './answer.ts'
+import type { AccountEvent } from './events.ts'
+
+// The SQL of one batch of commands: begin, three reads, one write, commit. Every statement is named,
+// so that each connection plans it once.
+
+/** A caller's key, which makes a command safe to send again. */
+export type CommandKey = { caller: string; key: string }
+
+export type StoredAnswer = CommandKey & { fingerprint: Buffer; answer: Answer }
+
+/** An event with what its record will say beside it. */
+export type RecordedEvent = {
+  id: string
+  event: AccountEvent
+  traceparent: string
+  correlationId: string
+  causationId: string
+}
+
+/** Everything that one batch writes. */
+export type BatchWrite = {
+  events: readonly RecordedEvent[]
+  /** Accounts as they end, with the version they began at; 0 for those opened here. */
+  accounts: readonly { account: Account; fromVersion: number }[]
+  answers: readonly (StoredAnswer & { answeredAt: string })[]
+}
+
+const lockNumber = ({ caller, key }: CommandKey) =>
+  createHash('sha256').update(`${caller}\0${key}`).digest().readBigInt64BE(0)
+
+/**
+ * Begins the transaction and takes the keys' locks in the same round trip; says of each whether it
+ * got it. Read committed, because what a key's lock waited for must be seen by the statements after
+ * it. Refuses a session that would answer before its commit is on disk: polling could publish
+ * what a crash then takes back.
+ */
+export async function beginWithKeyLocks(
+  client: ClientBase,
+  keys: readonly CommandKey[],
+): Promise<boolean[]> {
+  // Simple protocol, so that `begin` rides along; the numbers are computed here, never a caller's.
+  const locks = keys.map((key) => `pg_try_advisory_xact_lock(${lockNumber(key)})`)
+  const results = (await client.query(
+    `begin isolation level read committed; select current_setting('synchronous_commit') as durable, array[${locks.join()}] as held`,
+  )) as unknown as [unknown, { rows: [{ durable: string; held: boolean[] }] }]
+  const { durable, held } = results[1].rows[0]
+  assert.equal(durable, 'on', 'sessions of the write side need synchronous_commit = on')
+  return held
+}
+
+/** The answers already given under these keys. Call it only under their locks. */
+export async function findAnswers(
+  client: ClientBase,
+  keys: readonly CommandKey[],
+): Promise<StoredAnswer[]> {
+  const { rows } = await client.query<Omit<StoredAnswer, 'answer'> & Omit<Answer, 'replayed'>>({
+    name: 'find-answers',
+    text: `select caller, key, fingerprint, status, body::text as body, etag, token
+      from unnest($1::text[], $2::text[]) as wanted(caller, key)
+      join ledger.idempotency using (caller, key)`,
+    values: [keys.map((key) => key.caller), keys.map((key) => key.key)],
+  })
+  return rows.map(({ caller, key, fingerprint, status, body, etag, token }) => ({
+    caller,
+    key,
+    fingerprint,
+    answer: { status, body, etag, token, replayed: true },
+  }))
+}
+
+type AccountRow = Record<'id' | 'owner' | 'currency' | 'ledger_balance' | 'held', string> & {
+  exponent: number
+  type: Account['type']
+  status: Account['status']
+  frozen: Account['freeze']
+  overdraft_limit: string
+  metadata: Record<string, unknown>
+  version: string
+  opened_at: Date
+  as_of: Date
+}
+
+/**
+ * Locks and reads accounts, in one order for everybody, before the first insert: version and
+ * position are then both drawn under the lock, which is what makes position order version order.
+ */
+export async function lockAccounts(
+  client: ClientBase,
+  ids: readonly string[],
+): Promise<Map<string, Account>> {
+  const { rows } = await client.query<AccountRow>({
+    name: 'lock-accounts',
+    text: 'select * from ledger.accounts where id = any($1::text[]) order by id for update',
+    values: [ids],
+  })
+  return new Map(rows.map((row) => [row.id, accountOf(row)]))
+}
+
+function accountOf(row: AccountRow): Account {
+  const { frozen, ledger_balance, overdraft_limit, opened_at, as_of, ...same } = row
+  return {
+    ...same,
+    freeze: frozen,
+    ledgerBalance: BigInt(ledger_balance),
+    held: BigInt(row.held),
+    overdraftLimit: BigInt(overdraft_limit),
+    version: Number(row.version),
+    openedAt: opened_at.toISOString(),
+    asOf: as_of.toISOString(),
+  }
+}
+
+// The queue's positions are drawn in the order of the select: by account, then version.
+const writeText = `
+with event as (
+  select * from json_to_recordset($1) as e(
+    id uuid, account_id text, version bigint, type text, payload text, traceparent text,
+    correlationid text, causationid text, occurred_at timestamptz)
+), queued as (
+  insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload,
+    source, specversion, traceparent, correlationid, causationid, occurred_at)
+  select id, 'account', account_id, version, type, payload::json,
+    'urn:sluice:command-api', '1.0', traceparent, correlationid, causationid, occurred_at
+  from event order by account_id, version
+  returning position, id
+), recorded as (
+  insert into ledger.account_events (account_id, version, id, type, payload, outbox_position,
+    traceparent, correlationid, causationid, occurred_at)
+  select account_id, version, id, type, payload::json, position,
+    traceparent, correlationid, causationid, occurred_at
+  from event join queued using (id)
+), entry as (
+  insert into ledger.entries (transaction_id, account_id, account_version, currency, amount,
+    effective_at, recorded_at)
+  select * from json_to_recordset($2) as e(
+    transaction_id uuid, account_id text, account_version bigint, currency text, amount bigint,
+    effective_at timestamptz, recorded_at timestamptz)
+), account as (
+  select * from json_to_recordset($3) as a(
+    id text, owner text, currency text, exponent smallint, type text, status text, frozen text,
+    ledger_balance bigint, held bigint, overdraft_limit bigint, metadata jsonb, version bigint,
+    opened_at timestamptz, as_of timestamptz, from_version bigint)
+), opened as (
+  insert into ledger.accounts (id, owner, currency, exponent, type, status, frozen, ledger_balance,
+    held, overdraft_limit, metadata, version, opened_at, as_of)
+  select id, owner, currency, exponent, type, status, frozen, ledger_balance,
+    held, overdraft_limit, metadata, version, opened_at, as_of
+  from account where from_version = 0
+  returning id
+), changed as (
+  update ledger.accounts a set status = n.status, ledger_balance = n.ledger_balance,
+    held = n.held, version = n.version, as_of = n.as_of
+  from account n where a.id = n.id and n.from_version > 0 and a.version = n.from_version
+  returning a.id
+), answered as (
+  insert into ledger.idempotency (caller, key, fingerprint, status, body, etag, token, answered_at)
+  select caller, key, decode(fingerprint, 'hex'), status, body::json, etag, token, answered_at
+  from json_to_recordset($4) as k(caller text, key text, fingerprint text, status smallint,
+    body text, etag text, token text, answered_at timestamptz)
+)
+select (select count(*) from opened) + (select count(*) from changed) as accounts`
+
+/** Writes a batch in one statement. Throws when an account was not at the version it was read at. */
+export async function writeBatch(client: ClientBase, batch: BatchWrite): Promise<void> {
+  const { rows } = await client.query<{ accounts: string }>({
+    name: 'write-batch',
+    text: writeText,
+    values: [
+      JSON.stringify(batch.events.map(eventRow)),
+      JSON.stringify(batch.events.flatMap(entryRows)),
+      JSON.stringify(batch.accounts.map(accountRow)),
+      JSON.stringify(batch.answers.map(answerRow)),
+    ],
+  })
+  assert.equal(Number(rows[0]?.accounts), batch.accounts.length, 'accounts written under their lock')
+}
+
+function eventRow({ id, event, traceparent, correlationId, causationId }: RecordedEvent) {
+  return {
+    id,
+    account_id: event.payload.accountId,
+    version: event.payload.after.version,
+    type: event.type,
+    payload: JSON.stringify(event.payload),
+    traceparent,
+    correlationid: correlationId,
+    causationid: causationId,
+    occurred_at: event.at,
+  }
+}
+
+function entryRows({ event }: RecordedEvent) {
+  const lines = entriesOf(event)
+  if (lines.length === 0 || !('transactionId' in event.payload)) return []
+  const { transactionId, accountId, after } = event.payload
+  return lines.map((line) => ({
+    transaction_id: transactionId,
+    account_id: line.accountId,
+    account_version: line.accountId === accountId ? after.version : null,
+    currency: line.currency,
+    amount: String(line.amount),
+    effective_at: line.effectiveAt,
+    recorded_at: event.at,
+  }))
+}
+
+function accountRow({ account, fromVersion }: BatchWrite['accounts'][number]) {
+  return {
+    id: account.id,
+    owner: account.owner,
+    currency: account.currency,
+    exponent: account.exponent,
+    type: account.type,
+    status: account.status,
+    frozen: account.freeze,
+    ledger_balance: String(account.ledgerBalance),
+    held: String(account.held),
+    overdraft_limit: String(account.overdraftLimit),
+    metadata: account.metadata,
+    version: account.version,
+    opened_at: account.openedAt,
+    as_of: account.asOf,
+    from_version: fromVersion,
+  }
+}
+
+function answerRow({ caller, key, fingerprint, answer, answeredAt }: BatchWrite['answers'][number]) {
+  const { status, body, etag, token } = answer
+  const hex = fingerprint.toString('hex')
+  return { caller, key, fingerprint: hex, status, body, etag, token, answered_at: answeredAt }
+}

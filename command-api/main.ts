@@ -1,0 +1,44 @@
+import { openPool } from 'migrations/database'
+import { openAccess, openToAll } from 'service/access'
+import { serveHttp } from 'service/http'
+import { openLog } from 'service/log'
+import { openMetrics } from 'service/metrics'
+import { aborted, exitLoudly, stopSignal } from 'service/stop'
+import { readConfig } from './config.ts'
+import { Executor } from './executor.ts'
+import { feedRoutes } from './feed.ts'
+import { runHeartbeat } from './heartbeat.ts'
+import { birth } from './requests.ts'
+import { commandRoutes } from './routes.ts'
+import { readiness, writeSessionSettings } from './write-database.ts'
+
+try {
+  const config = readConfig()
+  const log = openLog('command-api', config.LOG_LEVEL)
+  const signal = stopSignal()
+  const metrics = openMetrics('command-api')
+  const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
+  await using pool = openPool({
+    url: config.WRITE_DATABASE_URL,
+    applicationName: 'sluice-command-api',
+    maxConnections: 6,
+    settings: writeSessionSettings,
+    onError: (error) => log.warn({ event: 'connection_lost', err: error }, 'connection lost'),
+  })
+  const executor = new Executor({ pool, log, newId: birth.newId })
+  await using http = await serveHttp({
+    host: config.HOST,
+    port: config.COMMAND_API_PORT,
+    routes: [...commandRoutes((request) => executor.submit(request), birth), ...feedRoutes(pool)],
+    access,
+    readiness: () => readiness(pool),
+    log,
+    metrics,
+  })
+  log.info({ event: 'started', url: http.url }, `command API on ${http.url}`)
+  await runHeartbeat({ pool, everySeconds: config.HEARTBEAT_SECONDS, ...birth, signal, log })
+  await aborted(signal)
+  log.info({ event: 'stopping' }, 'stopping: running requests finish')
+} catch (error) {
+  exitLoudly(error)
+}

@@ -1,0 +1,75 @@
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+/** Who listens on a port of this machine, for a sentence; says so when the system does not tell. */
+export function portHolder(port: number): string {
+  try {
+    const holder = process.platform === 'linux' ? linuxHolder(port) : lsofHolder(runLsof(port))
+    if (holder !== undefined) return `pid ${holder.pid} (${holder.command})`
+  } catch {
+    // Neither /proc nor lsof: the port is taken all the same.
+  }
+  return 'another process'
+}
+
+type Holder = { pid: number; command: string }
+
+function linuxHolder(port: number): Holder | undefined {
+  const tables = ['/proc/net/tcp', '/proc/net/tcp6'].map(readIfThere)
+  const sockets = new Set(tables.flatMap((table) => listeningInodes(table, port)).map(socketName))
+  if (sockets.size === 0) return undefined
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    if (!openFiles(pid).some((file) => sockets.has(file))) continue
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').join(' ').trim()
+    return { pid: Number(pid), command: shorten(command) }
+  }
+  return undefined
+}
+
+/** Inodes of the sockets in `/proc/net/tcp` that listen (state 0A) on the port. */
+export function listeningInodes(table: string, port: number): string[] {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  return table
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => fields[1]?.endsWith(suffix) === true && fields[3] === '0A')
+    .map((fields) => fields[9] ?? '')
+}
+
+/** The first process in what `lsof -Fpc` prints: lines of `p<pid>` and `c<command>`. */
+export function lsofHolder(printed: string): Holder | undefined {
+  const pid = /^p(\d+)$/m.exec(printed)?.[1]
+  const command = /^c(.+)$/m.exec(printed)?.[1]
+  return pid === undefined ? undefined : { pid: Number(pid), command: command ?? 'unknown' }
+}
+
+function runLsof(port: number): string {
+  const args = ['-nP', `-iTCP:${port}`, '-sTCP:LISTEN', '-Fpc']
+  return execFileSync('lsof', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+}
+
+function openFiles(pid: string): string[] {
+  try {
+    const folder = `/proc/${pid}/fd`
+    return readdirSync(folder).map((name) => readlinkSync(`${folder}/${name}`))
+  } catch {
+    return []
+  }
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function socketName(inode: string): string {
+  return `socket:[${inode}]`
+}
+
+function shorten(command: string): string {
+  return command.length > 80 ? `${command.slice(0, 77)}...` : command
+}

@@ -1,0 +1,138 @@
+// The order of a start, one step each. What a step starts is pushed on one stack of things to
+// dispose, so that a failure, a Ctrl-C and the end all stop the same things in the opposite order:
+// services, Kafka, PostgreSQL, and last the folder's lock.
+import { migrate } from 'migrations/migrate'
+import type { StackConfig } from './config.ts'
+import { openDataFolder, type DataFolder } from './data-folder.ts'
+import { startAnyKafka, type AnyKafka } from './kafka/start-any-kafka.ts'
+import { ensureDatabase, startPostgres, type Postgres } from './postgres/postgres.ts'
+import type { Child } from './processes/child.ts'
+import { boundLogFile } from './processes/log-file.ts'
+import { requireFreePorts, type PortUse } from './processes/ports.ts'
+import { describeDeath, supervise, type Death } from './processes/supervisor.ts'
+import { describeTrace, followSample } from './sample.ts'
+import { ensureAccessKeys, openSecrets, type Secrets } from './secrets.ts'
+import { wireServices, type Wiring } from './service-environments.ts'
+import { serviceNames, superviseService } from './services.ts'
+import type { Step, Steps } from './steps.ts'
+import { welcome } from './welcome.ts'
+
+export type StartOptions = {
+  config: StackConfig
+  environment: NodeJS.ProcessEnv
+  steps: Steps
+  /** Aborted: the start gives up, what runs is left to whoever holds the result. */
+  signal: AbortSignal
+  /** Told the folder as soon as there is one, for whoever may have to kill what it started. */
+  onFolder: (folder: DataFolder) => void
+}
+
+type Start = StartOptions & { cleanup: AsyncDisposableStack; folder: DataFolder; secrets: Secrets }
+
+const maxLogBytes = 32 * 1024 * 1024
+const boundLogsEveryMs = 10_000
+
+/**
+ * Starts everything, and resolves when one account has been followed from end to end. Disposing of
+ * the result stops everything in order. Throws StackError with what to do; then nothing runs.
+ */
+export async function startStack(options: StartOptions): Promise<AsyncDisposableStack> {
+  await using cleanup = new AsyncDisposableStack()
+  const { config, steps } = options
+  const startedAt = performance.now()
+  const folder = await run(options, 'data folder', (step) => lockFolder(step, options, cleanup))
+  boundLogs(folder, cleanup)
+  await run(options, 'ports', (step) => checkPorts(step, config))
+  const start: Start = { ...options, cleanup, folder, secrets: openSecrets(folder) }
+  const databases = await run(options, 'PostgreSQL', (step) => useDatabases(step, start))
+  const brokers = await run(options, 'Kafka', (step) => useKafka(step, start))
+  await run(options, 'migrations', (step) => runMigrations(step, { start, databases, brokers }))
+  const wiring = await run(options, 'access', async (step) => {
+    const accessKeysFile = ensureAccessKeys(folder, start.secrets.developmentKey)
+    step.detail =
+      config.auth === 'off' ? 'off: everybody may do everything' : start.secrets.developmentKey
+    return wireServices({ ...config, databases, brokers, secrets: start.secrets, accessKeysFile })
+  })
+  await startServices(start, wiring)
+  const addresses = {
+    commandApiUrl: wiring['command-api'].url,
+    queryApiUrl: wiring['query-api'].url,
+    relayUrl: wiring['outbox-relay'].url,
+    accessKey: config.auth === 'off' ? undefined : start.secrets.developmentKey,
+  }
+  await run(options, 'proof', async (step) => {
+    const { signal } = options
+    const sample = { ...addresses, writeUrl: databases.write, brokers, signal }
+    step.detail = describeTrace(await followSample(sample))
+  })
+  steps.heading(`\nUp in ${((performance.now() - startedAt) / 1_000).toFixed(1)} s.`)
+  const kept = folder.ephemeral ? undefined : folder.path
+  steps.say(welcome({ ...addresses, logFolder: folder.file('logs'), dataFolder: kept }))
+  return cleanup.move()
+}
+
+function run<T>(
+  { steps, signal }: Pick<StartOptions, 'steps' | 'signal'>,
+  title: string,
+  work: (step: Step) => Promise<T>,
+): Promise<T> {
+  signal.throwIfAborted()
+  return steps.run(title, work)
+}
+
+async function lockFolder(
+  step: Step,
+  { config, onFolder }: StartOptions,
+  cleanup: AsyncDisposableStack,
+): Promise<DataFolder> {
+  const folder = cleanup.use(await openDataFolder(config.dataDir))
+  onFolder(folder)
+  const orphans = folder.orphans.length === 0 ? '' : `; stopped leftovers: ${folder.orphans.join(', ')}`
+  step.detail = `${folder.path}${folder.ephemeral ? ' (removed at the end)' : ''}${orphans}`
+  return folder
+}
+
+async function checkPorts(step: Step, { host, ports, given }: StackConfig): Promise<void> {
+  const use = (port: number, what: string, variable: string, at = '127.0.0.1'): PortUse => ({
+    ...{ port, what, variable },
+    host: at,
+  })
+  const uses = [
+    use(ports.commandApi, 'command-api', 'COMMAND_API_PORT', host),
+    use(ports.queryApi, 'query-api', 'QUERY_API_PORT', host),
+    use(ports.relay, 'outbox-relay', 'RELAY_PORT', host),
+    ...(given.databases ? [] : [use(ports.postgres, 'PostgreSQL', 'POSTGRES_PORT')]),
+    ...(given.brokers ? [] : [use(ports.kafka, 'Kafka', 'KAFKA_PORT')]),
+    ...(given.brokers
+      ? []
+      : [use(ports.kafkaController, "Kafka's controller", 'KAFKA_CONTROLLER_PORT')]),
+  ]
+  await requireFreePorts(uses)
+  step.detail = `${uses.map(({ port }) => port).join(' ')} are free`
+}
+
+async function useDatabases(step: Step, start: Start): Promise<{ write: string; read: string }> {
+  const { config, folder, secrets, signal, cleanup } = start
+  if (config.given.databases !== undefined) {
+    step.detail = 'given by MIGRATOR_WRITE_DATABASE_URL and MIGRATOR_READ_DATABASE_URL'
+    return config.given.databases
+  }
+  const port = config.ports.postgres
+  const launch = () =>
+    startPostgres({ dataFolder: folder, port, password: secrets.postgres, signal })
+  const postgres = await superviseServer(start, 'PostgreSQL', launch)
+  const { url, created, note, pid } = postgres
+  for (const name of ['sluice_write', 'sluice_read']) await ensureDatabase(url(), name)
+  step.detail = `127.0.0.1:${port}, pid ${pid}${dataAge(created)}${note ? `, ${note}` : ''}`
+  return { write: url('sluice_write'), read: url('sluice_read') }
+
+  async function superviseServer(
+    { steps }: Start,
+    title: string,
+    relaunch: () => Promise<Postgres>,
+  ): Promise<Postgres> {
+    const first = await relaunch()
+    await keepRunning({ start, steps, title, first, relaunch })
+    return first
+  }
+}

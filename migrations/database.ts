@@ -1,0 +1,63 @@
+import pg from 'pg'
+import { Kysely, PostgresDialect } from 'kysely'
+
+export type PoolSettings = {
+  url: string
+  /** Shown in pg_stat_activity: which process and which part of it. */
+  applicationName: string
+  maxConnections: number
+  /** Session settings by name, forced at connect: they win over those of role and database. */
+  settings?: Readonly<Record<string, string>>
+  /** Told of a connection lost while idle; the pool replaces it by itself. */
+  onError: (error: Error) => void
+}
+
+export type Pool = pg.Pool & AsyncDisposable
+
+/** A pool of connections. Queries reject when no connection can be had within 5 s. */
+export function openPool(settings: PoolSettings): Pool {
+  const pool = new pg.Pool({
+    connectionString: settings.url,
+    application_name: settings.applicationName,
+    max: settings.maxConnections,
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+    options: sessionOptions(settings.settings ?? {}),
+  })
+  pool.on('error', settings.onError)
+  // A client in use reports a lost connection to its query; without a listener of its own the same
+  // event would end the process.
+  pool.on('connect', (client) => client.on('error', settings.onError))
+  return Object.assign(pool, { [Symbol.asyncDispose]: () => pool.end() })
+}
+
+/** Kysely over a pool; destroying it ends the pool. */
+export function openDatabase<Schema>(settings: PoolSettings): Kysely<Schema> {
+  return new Kysely<Schema>({ dialect: new PostgresDialect({ pool: openPool(settings) }) })
+}
+
+/** The startup packet's `options`: spaces and backslashes inside a value are escaped. */
+export function sessionOptions(settings: Readonly<Record<string, string>>): string {
+  return Object.entries(settings)
+    .map(([name, value]) => `-c ${name}=${value.replaceAll(/([\\ ])/g, '\\$1')}`)
+    .join(' ')
+}
+
+/** The SQLSTATE of an error that PostgreSQL reported; undefined for any other error. */
+export function sqlStateOf(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.code : undefined
+}
+
+/**
+ * Whether the connection, not the statement, failed: refused, cut, timed out, shut down by the
+ * server. The statement may or may not have taken effect.
+ */
+export function isConnectionLost(error: unknown): boolean {
+  const state = sqlStateOf(error)
+  if (state !== undefined) return /^(08...|57P0[1235]|53300|25P0[34])$/.test(state)
+  const { code, message } = error as { code?: unknown; message?: string }
+  if (typeof code === 'string' && /^E(CONN|PIPE|TIMEDOUT|HOST|NET|AI_AGAIN)/.test(code)) return true
+  return /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered)/.test(
+    message ?? '',
+  )
+}

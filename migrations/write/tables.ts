@@ -1,0 +1,79 @@
+import type { Generated } from 'kysely'
+
+/** The write database, as Kysely sees it. bigint columns arrive as strings of digits. */
+export type WriteDatabase = {
+  'ledger.accounts': AccountTable
+  'ledger.account_events': AccountEventTable
+  'ledger.idempotency': IdempotencyTable
+  'outbox.events': OutboxEventTable
+  'outbox.relay': RelayTable
+  'outbox.gaps': GapTable
+}
+
+export type AccountTable = {
+  id: string
+  owner: string
+  currency: string
+  exponent: number
+  type: string
+  status: 'open' | 'closed'
+  frozen: 'all' | 'debits' | 'credits' | null
+  ledger_balance: string
+  held: string
+  overdraft_limit: string
+  metadata: Record<string, unknown>
+  version: string
+  opened_at: Date
+  as_of: Date
+}
+
+export type AccountEventTable = {
+  account_id: string
+  version: string
+  id: string
+  type: string
+  payload: unknown
+  outbox_position: string
+  traceparent: string
+  correlationid: string
+  causationid: string
+  occurred_at: Date
+}
+
+export type IdempotencyTable = {
+  caller: string
+  key: string
+  fingerprint: Buffer
+  status: number
+  body: unknown
+  etag: string | null
+  token: string | null
+  answered_at: Date
+}
+
+export type OutboxEventTable = {
+  position: Generated<string>
+  id: string
+  aggregatetype: string
+  aggregateid: string
+  aggregateversion: string
+  type: string
+  payload: unknown
+  source: string
+  specversion: string
+  traceparent: string
+  correlationid: string
+  causationid: string
+  occurred_at: Date
+}
+
+export type RelayTable = {
+  mode: 'polling' | 'wal' | 'debezium'
+  leader: string | null
+  epoch: string
+  renewal: string
+  next_position: string
+  system_identifier: string | null
+}
+
+export type GapTable = { first_position: string; last_position: string }

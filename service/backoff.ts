@@ -1,0 +1,25 @@
+/** Bounds of a wait that grows with each failure in a row. */
+export type BackoffBounds = { firstMs: number; capMs: number }
+
+/**
+ * How long to wait after the nth failure in a row (n from 1): doubling up to the cap, then spread
+ * over its upper half, so that those who failed together do not come back together.
+ */
+export function backoffMs(failures: number, bounds: BackoffBounds, random = Math.random): number {
+  const full = Math.min(bounds.capMs, bounds.firstMs * 2 ** Math.min(failures - 1, 30))
+  return full / 2 + (full / 2) * random()
+}
+
+/** Resolves after `ms`, or at once when the signal aborts. Never rejects. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve()
+    const done = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal?.addEventListener('abort', done, { once: true })
+  })
+}

@@ -1,0 +1,213 @@
+import type { AddressInfo } from 'node:net'
+import { createServer, type Server } from 'node:http'
+import express, { type Express, type Request, type Response } from 'express'
+import helmet from 'helmet'
+import type { Access, Caller } from './access.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import { answerClientError, problemOf } from './fault.ts'
+import { httpProblem } from './problem.ts'
+import type { ApiAnswer, ApiRequest, Route } from './route.ts'
+import { traceOf, type Trace } from './trace.ts'
+
+/** Empty when ready; else one sentence per thing that is late or away. */
+export type Readiness = () => Promise<readonly string[]>
+
+export type HttpService = { url: string; port: number; [Symbol.asyncDispose](): Promise<void> }
+
+export type HttpSettings = {
+  host: string
+  port: number
+  routes: readonly Route[]
+  access: Access
+  readiness: Readiness
+  log: Log
+  metrics: Metrics
+  /** 64 kB by default. */
+  bodyLimitBytes?: number
+}
+
+const drainMs = 10_000
+
+/**
+ * Serves routes with what every service shares: health, metrics, access, problem+json for each
+ * refusal, one log line per request. Dispose stops accepting, lets running requests finish for up
+ * to 10 s, then cuts them.
+ */
+export async function serveHttp(settings: HttpSettings): Promise<HttpService> {
+  const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 }, app(settings))
+  server.on('clientError', answerClientError)
+  await listen(server, settings.host, settings.port)
+  const { port } = server.address() as AddressInfo
+  const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host
+  return {
+    url: `http://${host}:${port}`,
+    port,
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      server.closeIdleConnections()
+      const cut = setTimeout(() => server.closeAllConnections(), drainMs)
+      await closed
+      clearTimeout(cut)
+    },
+  }
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ host, port, backlog: 1_024 }, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+function app(settings: HttpSettings): Express {
+  const server = express()
+  server.disable('x-powered-by')
+  server.disable('etag')
+  server.set('query parser', 'simple')
+  server.set('case sensitive routing', true)
+  server.use(helmet())
+  server.use((request, response, next) => {
+    observe(settings, request, response)
+    response.locals.trace = traceOf(request.headers)
+    response.setHeader('Correlation-Id', response.locals.trace.correlationId)
+    next()
+  })
+  const routes = [...healthRoutes(settings), ...settings.routes]
+  for (const route of routes) register(server, route, settings)
+  for (const path of new Set(routes.map((route) => route.path))) {
+    server.all(path, (request) => {
+      throw methodNotAllowed(request.method, path, routes)
+    })
+  }
+  server.use((request: Request) => {
+    throw httpProblem('route_not_found', { detail: `${request.method} ${request.path}` })
+  })
+  server.use(errorAnswer(settings.log))
+  return server
+}
+
+/** Access is checked before the body is read: a stranger costs us no parsing. */
+function register(server: Express, route: Route, settings: HttpSettings): void {
+  const verb = route.method.toLowerCase() as 'get' | 'post' | 'put' | 'patch' | 'delete'
+  const json = express.json({ limit: settings.bodyLimitBytes ?? 65_536, strict: false })
+  server[verb](
+    route.path,
+    (request, response, next) => {
+      response.locals.route = route.path
+      const anonymous = { name: 'anonymous', role: 'customer' } satisfies Caller
+      response.locals.caller = route.open
+        ? anonymous
+        : settings.access.identify(request.headers.authorization)
+      if (hasBody(request) && request.is('application/json') === false) {
+        throw httpProblem('unsupported_media_type')
+      }
+      next()
+    },
+    json,
+    async (request, response) => {
+      send(response, await route.handle(apiRequest(request, response)))
+    },
+  )
+}
+
+function hasBody(request: Request): boolean {
+  return (
+    request.headers['transfer-encoding'] !== undefined ||
+    Number(request.headers['content-length'] ?? 0) > 0
+  )
+}
+
+function apiRequest(request: Request, response: Response): ApiRequest {
+  const { caller, trace } = response.locals as { caller: Caller; trace: Trace }
+  return {
+    method: request.method,
+    path: request.path,
+    params: request.params as Record<string, string>,
+    query: request.query as Record<string, string>,
+    body: hasBody(request) ? request.body : undefined,
+    header: (name) => {
+      const value = request.headers[name.toLowerCase()]
+      return Array.isArray(value) ? value.join(', ') : value
+    },
+    caller,
+    trace,
+  }
+}
+
+function send(response: Response, answer: ApiAnswer): void {
+  const text = answer.text ?? JSON.stringify(answer.body)
+  response.statusCode = answer.status
+  response.setHeader('Content-Type', answer.contentType ?? 'application/json')
+  response.setHeader('Cache-Control', 'no-store')
+  for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value)
+  response.end(text)
+}
+
+function methodNotAllowed(method: string, path: string, routes: readonly Route[]) {
+  const allowed = routes.filter((route) => route.path === path).map((route) => route.method)
+  return httpProblem('method_not_allowed', {
+    detail: `${path} takes ${allowed.join(', ')}, not ${method}`,
+    headers: { Allow: allowed.join(', ') },
+  })
+}
+
+function errorAnswer(log: Log) {
+  return (error: unknown, _request: Request, response: Response, next: (error: unknown) => void) => {
+    if (response.headersSent) return next(error)
+    const problem = problemOf(error)
+    if (problem.kind.status === 500) log.error({ event: 'request_failed', err: error }, 'a fault')
+    const trace = (response.locals.trace as Trace | undefined) ?? traceOf({})
+    send(response, {
+      status: problem.kind.status,
+      headers: problem.details.headers ?? {},
+      body: problem.body(trace.traceId),
+      contentType: 'application/problem+json',
+    })
+  }
+}
+
+function observe(settings: HttpSettings, request: Request, response: Response): void {
+  const startedMs = performance.now()
+  response.once('close', () => {
+    const route = (response.locals.route as string | undefined) ?? 'none'
+    const ms = performance.now() - startedMs
+    const labels = { method: request.method, route, status: response.statusCode }
+    settings.metrics.requestSeconds.observe(labels, ms / 1_000)
+    const level = route === '/livez' || route === '/readyz' || route === '/metrics' ? 'debug' : 'info'
+    const trace = response.locals.trace as Trace | undefined
+    const caller = (response.locals.caller as Caller | undefined)?.name
+    settings.log[level](
+      { event: 'request', ...labels, ms: Math.round(ms * 10) / 10, traceId: trace?.traceId, caller },
+      'request',
+    )
+  })
+}
+
+function healthRoutes({ readiness, metrics }: HttpSettings): Route[] {
+  return [
+    { method: 'GET', path: '/livez', open: true, handle: () => ({ status: 200, body: { live: true } }) },
+    {
+      method: 'GET',
+      path: '/readyz',
+      open: true,
+      handle: async () => {
+        const late = await readiness()
+        return { status: late.length === 0 ? 200 : 503, body: { ready: late.length === 0, late } }
+      },
+    },
+    {
+      method: 'GET',
+      path: '/metrics',
+      open: true,
+      handle: async () => ({
+        status: 200,
+        text: await metrics.registry.metrics(),
+        contentType: metrics.registry.contentType,
+      }),
+    },
+  ]
+}

@@ -1,0 +1,29 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { httpProblem } from './problem.ts'
+
+/** What ties a request to whatever it causes. `traceparent` is W3C Trace Context, version 00. */
+export type Trace = { traceparent: string; traceId: string; correlationId: string }
+
+const traceparentPattern = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/
+const correlationPattern = /^[A-Za-z0-9._:-]{1,128}$/
+
+/**
+ * Takes the trace of a request, or begins one. A malformed traceparent is replaced, as its standard
+ * says; a malformed Correlation-Id is refused (400 invalid_header), because it is the caller's own
+ * name for the work and a silent new one would lose it.
+ */
+export function traceOf(headers: Readonly<Record<string, unknown>>): Trace {
+  const given = typeof headers['traceparent'] === 'string' ? headers['traceparent'] : ''
+  const match = traceparentPattern.exec(given)
+  const traceId = match?.[1] ?? randomBytes(16).toString('hex')
+  const traceparent = match ? given : `00-${traceId}-${randomBytes(8).toString('hex')}-01`
+  const correlation = headers['correlation-id']
+  if (correlation === undefined) return { traceparent, traceId, correlationId: randomUUID() }
+  if (typeof correlation !== 'string' || !correlationPattern.test(correlation)) {
+    throw httpProblem('invalid_header', {
+      detail: 'Correlation-Id takes 1 to 128 letters, digits, dots, colons, dashes, underscores',
+      errors: [{ pointer: 'Correlation-Id', message: 'has another character or length' }],
+    })
+  }
+  return { traceparent, traceId, correlationId: correlation }
+}

@@ -1,0 +1,23 @@
+import { defineConfig } from 'vitest/config'
+
+// Three tiers, told apart by the file's name: `x.test.ts` touches no server, `x.pg.test.ts` needs
+// PostgreSQL, `x.kafka.test.ts` needs Kafka too. One server of each kind serves the whole run.
+const servers = './local-stack/test-servers.ts'
+
+export default defineConfig({
+  test: {
+    testTimeout: 30_000,
+    hookTimeout: 120_000,
+    projects: [
+      {
+        test: {
+          name: 'pure',
+          include: ['**/*.test.ts'],
+          exclude: ['**/node_modules/**', '**/*.pg.test.ts', '**/*.kafka.test.ts'],
+        },
+      },
+      { test: { name: 'pg', include: ['**/*.pg.test.ts'], globalSetup: [servers] } },
+      { test: { name: 'kafka', include: ['**/*.kafka.test.ts'], globalSetup: [servers] } },
+    ],
+  },
+})
