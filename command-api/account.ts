@@ -127,9 +127,7 @@ function withdraw(account: Account, command: Movement): readonly AccountEvent[] 
       extra: { available: String(available), requested: String(command.amount) },
     })
   }
-  return [
-    movement('FundsWithdrawn.v1', account, command, account.ledgerBalance - command.amount),
-  ]
+  return [movement('FundsWithdrawn.v1', account, command, account.ledgerBalance - command.amount)]
 }
 
 function close(account: Account, command: Named): readonly AccountEvent[] | Problem {

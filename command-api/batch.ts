@@ -64,7 +64,7 @@ export async function executeBatch(
   const outcomes = requests.map((request): Outcome => {
     if (!ours.has(keyText(request))) return { kind: 'key_held' }
     try {
-      return { kind: 'answered', answer: answer(work, request) }
+      return { kind: 'answered', answer: answerTo(work, request) }
     } catch (error) {
       return { kind: 'faulted', error }
     }
@@ -99,7 +99,7 @@ async function read(
   }
 }
 
-function answer(work: Work, request: CommandRequest): Answer {
+function answerTo(work: Work, request: CommandRequest): Answer {
   const earlier = work.answers.get(keyText(request))
   if (earlier === undefined) return firstAnswer(work, request)
   if (earlier.fingerprint.equals(request.fingerprint)) return { ...earlier.answer, replayed: true }
@@ -111,7 +111,7 @@ function firstAnswer(work: Work, request: CommandRequest): Answer {
   const { command } = request
   const account = work.accounts.get(command.accountId) ?? null
   const decision = preconditionFault(account, request) ?? decide(account, command)
-  const answer =
+  const answer: Answer =
     decision instanceof Problem
       ? refusedAnswer(decision, account, request.trace.traceId)
       : acceptedAnswer(command, apply(work, request, account, decision))

@@ -1,4 +1,10 @@
-import { port, postgresUrl, readEnvironment, serviceEnvironment, wholeNumber } from 'service/environment'
+import {
+  port,
+  postgresUrl,
+  readEnvironment,
+  serviceEnvironment,
+  wholeNumber,
+} from 'service/environment'
 
 export const variables = serviceEnvironment({
   COMMAND_API_PORT: port(4010),

@@ -80,7 +80,8 @@ export class Executor {
   async #runLane(): Promise<void> {
     this.#busyLanes += 1
     try {
-      while (this.#queue.length > 0) await this.#run(this.#queue.splice(0, this.#settings.batchLimit))
+      while (this.#queue.length > 0)
+        await this.#run(this.#queue.splice(0, this.#settings.batchLimit))
     } finally {
       this.#busyLanes -= 1
     }
@@ -95,7 +96,10 @@ export class Executor {
         if (!isTransient(error)) return this.#isolate(batch, error)
         // A connection lost while committing may have committed. Trying again is safe and tells:
         // the key's lock waits for the lost transaction, and then its answer is found or is not.
-        this.#settings.log.warn({ event: 'batch_retried', err: error, failures }, 'batch tried again')
+        this.#settings.log.warn(
+          { event: 'batch_retried', err: error, failures },
+          'batch tried again',
+        )
         batch = this.#stillInTime(batch)
         if (batch.length === 0) return
         await wait(backoffMs(failures, retryBounds))

@@ -20,7 +20,8 @@ with seeded as (
 )
 insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload, source,
   specversion, traceparent, correlationid, causationid, occurred_at)
-select $2, 'account', id, version, $3, $4, 'urn:sluice:command-api', '1.0', $5, $2, $2, $6
+select $2::uuid, 'account', id, version, $3, $4::json, 'urn:sluice:command-api', '1.0',
+  $5, $2::uuid::text, $2::uuid::text, $6::timestamptz
 from beaten order by id, version`
 
 /** Writes one heartbeat; which id's turn it is the table knows. The first ever only seeds them. */

@@ -30,7 +30,8 @@ export type BatchWrite = {
   answers: readonly (StoredAnswer & { answeredAt: string })[]
 }
 
-const lockNumber = ({ caller, key }: CommandKey) =>
+/** The advisory lock that stands for a key: 64 bits of its hash. */
+export const lockNumber = ({ caller, key }: CommandKey) =>
   createHash('sha256').update(`${caller}\0${key}`).digest().readBigInt64BE(0)
 
 /**
@@ -177,7 +178,11 @@ export async function writeBatch(client: ClientBase, batch: BatchWrite): Promise
       JSON.stringify(batch.answers.map(answerRow)),
     ],
   })
-  assert.equal(Number(rows[0]?.accounts), batch.accounts.length, 'accounts written under their lock')
+  assert.equal(
+    Number(rows[0]?.accounts),
+    batch.accounts.length,
+    'accounts written under their lock',
+  )
 }
 
 function eventRow({ id, event, traceparent, correlationId, causationId }: RecordedEvent) {
@@ -229,7 +234,13 @@ function accountRow({ account, fromVersion }: BatchWrite['accounts'][number]) {
   }
 }
 
-function answerRow({ caller, key, fingerprint, answer, answeredAt }: BatchWrite['answers'][number]) {
+function answerRow({
+  caller,
+  key,
+  fingerprint,
+  answer,
+  answeredAt,
+}: BatchWrite['answers'][number]) {
   const { status, body, etag, token } = answer
   const hex = fingerprint.toString('hex')
   return { caller, key, fingerprint: hex, status, body, etag, token, answered_at: answeredAt }

@@ -18,5 +18,8 @@ export const problem = catalogue({
   precondition_required: { status: 428, title: 'If-Match is required' },
   invalid_cursor: { status: 400, title: 'The cursor is not one that this feed gave' },
   overloaded: { status: 503, title: 'Too many commands are waiting' },
-  database_unavailable: { status: 503, title: 'The outcome is not known: repeat with the same key' },
+  database_unavailable: {
+    status: 503,
+    title: 'The outcome is not known: repeat with the same key',
+  },
 })

@@ -67,7 +67,8 @@ export function moveFunds(kind: 'Deposit' | 'Withdraw') {
     const { id } = parsePart(accountPath, request.params, 'path')
     const body = parsePart(movementBody, request.body)
     const at = now().toISOString()
-    const effectiveAt = body.effectiveAt === undefined ? at : new Date(body.effectiveAt).toISOString()
+    const effectiveAt =
+      body.effectiveAt === undefined ? at : new Date(body.effectiveAt).toISOString()
     return commandRequest(request, body, newId, {
       kind,
       accountId: id,

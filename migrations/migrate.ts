@@ -74,7 +74,9 @@ async function requireVersion(url: string, side: string): Promise<void> {
   )
   const version = rows[0]?.version ?? 0
   if (version >= 170_000) return
-  throw new Error(`the ${side} database is PostgreSQL ${Math.floor(version / 10_000)}; 17 is needed`)
+  throw new Error(
+    `the ${side} database is PostgreSQL ${Math.floor(version / 10_000)}; 17 is needed`,
+  )
 }
 
 async function sqlFiles(side: 'write' | 'read'): Promise<Record<string, Migration>> {

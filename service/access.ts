@@ -51,7 +51,10 @@ export function openAccess(path: string, log: Log): Access {
       callers = readCallers(path)
       log.info({ event: 'access_reloaded', keys: callers.size }, 'access keys read again')
     } catch (error) {
-      log.error({ event: 'access_reload_failed', err: error }, 'access keys not read: old ones stay')
+      log.error(
+        { event: 'access_reload_failed', err: error },
+        'access keys not read: old ones stay',
+      )
     }
   }
   watchFile(path, { interval: 1_000, persistent: false }, reload)

@@ -156,7 +156,12 @@ function methodNotAllowed(method: string, path: string, routes: readonly Route[]
 }
 
 function errorAnswer(log: Log) {
-  return (error: unknown, _request: Request, response: Response, next: (error: unknown) => void) => {
+  return (
+    error: unknown,
+    _request: Request,
+    response: Response,
+    next: (error: unknown) => void,
+  ) => {
     if (response.headersSent) return next(error)
     const problem = problemOf(error)
     if (problem.kind.status === 500) log.error({ event: 'request_failed', err: error }, 'a fault')
@@ -177,11 +182,18 @@ function observe(settings: HttpSettings, request: Request, response: Response): 
     const ms = performance.now() - startedMs
     const labels = { method: request.method, route, status: response.statusCode }
     settings.metrics.requestSeconds.observe(labels, ms / 1_000)
-    const level = route === '/livez' || route === '/readyz' || route === '/metrics' ? 'debug' : 'info'
+    const level =
+      route === '/livez' || route === '/readyz' || route === '/metrics' ? 'debug' : 'info'
     const trace = response.locals.trace as Trace | undefined
     const caller = (response.locals.caller as Caller | undefined)?.name
     settings.log[level](
-      { event: 'request', ...labels, ms: Math.round(ms * 10) / 10, traceId: trace?.traceId, caller },
+      {
+        event: 'request',
+        ...labels,
+        ms: Math.round(ms * 10) / 10,
+        traceId: trace?.traceId,
+        caller,
+      },
       'request',
     )
   })
@@ -189,7 +201,12 @@ function observe(settings: HttpSettings, request: Request, response: Response): 
 
 function healthRoutes({ readiness, metrics }: HttpSettings): Route[] {
   return [
-    { method: 'GET', path: '/livez', open: true, handle: () => ({ status: 200, body: { live: true } }) },
+    {
+      method: 'GET',
+      path: '/livez',
+      open: true,
+      handle: () => ({ status: 200, body: { live: true } }),
+    },
     {
       method: 'GET',
       path: '/readyz',

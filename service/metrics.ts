@@ -1,6 +1,9 @@
 import { collectDefaultMetrics, Histogram, Registry } from 'prom-client'
 
-export type Metrics = { registry: Registry; requestSeconds: Histogram<'method' | 'route' | 'status'> }
+export type Metrics = {
+  registry: Registry
+  requestSeconds: Histogram<'method' | 'route' | 'status'>
+}
 
 /** A process's own registry, with Node's figures and the time that requests took. */
 export function openMetrics(service: string): Metrics {

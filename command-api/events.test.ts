@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest'
+import { heartbeatIds, parseAccountEvent } from './events.ts'
+
+const at = '2026-01-02T03:04:05.678000Z'
+const after = { version: 2, ledgerBalance: '5', held: '0', available: '5', status: 'open' }
+const deposited = {
+  accountId: 'acc-1',
+  transactionId: '0b9f7a52-3c58-4ce4-9d2f-3d3cbbf7a001',
+  amount: '5',
+  currency: 'EUR',
+  reference: null,
+  effectiveAt: '2026-01-02T03:04:05.678Z',
+  after,
+}
+
+describe('an account event', () => {
+  it('is read by its type', () => {
+    const event = parseAccountEvent('FundsDeposited.v1', at, JSON.stringify(deposited))
+    expect(event).toEqual({ type: 'FundsDeposited.v1', at, payload: deposited })
+  })
+
+  it.each([
+    ['unknown_event_type', 'FundsDeposited.v2', deposited],
+    ['unknown_event_type', 'toString', deposited],
+    ['event_malformed', 'FundsDeposited.v1', { ...deposited, amount: 5 }],
+    ['event_malformed', 'FundsDeposited.v1', { ...deposited, extra: true }],
+    ['event_malformed', 'AccountClosed.v1', deposited],
+  ])('is refused with %s rather than guessed at: %s', (code, type, payload) => {
+    expect(() => parseAccountEvent(type, at, JSON.stringify(payload))).toThrow(
+      expect.objectContaining({ code }),
+    )
+  })
+
+  it('is refused when it is not JSON', () => {
+    expect(() => parseAccountEvent('AccountClosed.v1', at, '{')).toThrow(
+      expect.objectContaining({ code: 'event_malformed' }),
+    )
+  })
+})
+
+describe('the heartbeat ids', () => {
+  it('are reserved, and one for each of twelve partitions', () => {
+    expect(new Set(heartbeatIds).size).toBe(12)
+    expect(heartbeatIds.every((id) => id.startsWith('sluice-'))).toBe(true)
+  })
+})

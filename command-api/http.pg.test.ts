@@ -1,0 +1,304 @@
+import { randomUUID } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { testDatabases, type TestDatabases } from 'local-stack/test-databases'
+import { openPool, type Pool } from 'migrations/database'
+import { hashOfAccessKey, openAccess, type Access } from 'service/access'
+import { serveHttp, type HttpService } from 'service/http'
+import { openLog } from 'service/log'
+import { openMetrics } from 'service/metrics'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Executor } from './executor.ts'
+import { feedRoutes } from './feed.ts'
+import { birth } from './requests.ts'
+import { commandRoutes } from './routes.ts'
+import { readiness, writeSessionSettings } from './write-database.ts'
+
+let databases: TestDatabases
+let pool: Pool
+let http: HttpService
+let access: Access
+let folder: string
+const log = openLog('test', 'fatal')
+
+beforeAll(async () => {
+  databases = await testDatabases()
+  folder = await mkdtemp(join(tmpdir(), 'sluice-test-'))
+  const keys = [{ sha256: hashOfAccessKey('the-key'), caller: 'tester', role: 'teller' }]
+  await writeFile(join(folder, 'keys.json'), JSON.stringify({ keys }))
+  pool = openPool({
+    url: databases.write('sluice_command'),
+    applicationName: 'http-test',
+    maxConnections: 4,
+    settings: writeSessionSettings,
+    onError: () => {},
+  })
+  const executor = new Executor({ pool, log, newId: birth.newId })
+  access = openAccess(join(folder, 'keys.json'), log)
+  http = await serveHttp({
+    host: '127.0.0.1',
+    port: 0,
+    routes: [...commandRoutes((request) => executor.submit(request), birth), ...feedRoutes(pool)],
+    access,
+    readiness: () => readiness(pool),
+    log,
+    metrics: openMetrics('test'),
+  })
+})
+
+afterAll(async () => {
+  await http[Symbol.asyncDispose]()
+  access.close()
+  await pool.end()
+  await databases[Symbol.asyncDispose]()
+  await rm(folder, { recursive: true })
+})
+
+type Sent = { method?: string; headers?: Record<string, string | null>; body?: unknown }
+
+/** Sends a request that is right but for what `sent` changes; a null header is left out. */
+async function send(path: string, { method = 'POST', headers = {}, body }: Sent = {}) {
+  const all = {
+    authorization: 'Bearer the-key',
+    'idempotency-key': randomUUID(),
+    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    ...headers,
+  }
+  const given = Object.entries(all).filter((entry): entry is [string, string] => entry[1] !== null)
+  const text = typeof body === 'string' ? body : JSON.stringify(body)
+  const init = { method, headers: given, ...(text === undefined ? {} : { body: text }) }
+  const response = await fetch(http.url + path, init)
+  const answer = await response.text()
+  const type = response.headers.get('content-type')
+  return { status: response.status, headers: response.headers, type, json: JSON.parse(answer) }
+}
+
+async function opened(openingDeposit?: string, currency = 'EUR') {
+  const { json } = await send('/accounts', { body: { owner: 'Ada', currency, openingDeposit } })
+  return json as { id: string; version: number }
+}
+
+/** Rows in every table that a command could write. */
+async function rowsWritten(): Promise<string> {
+  const tables = ['accounts', 'account_events', 'entries', 'idempotency'].map((t) => `ledger.${t}`)
+  const counts = [...tables, 'outbox.events'].map((table) => `(select count(*) from ${table})`)
+  const { rows } = await pool.query(`select concat_ws(' ', ${counts.join()}) as counts`)
+  return rows[0].counts
+}
+
+describe('commands over REST', () => {
+  it('open, deposit, withdraw and close answer with the account, its ETag and a token', async () => {
+    const open = await send('/accounts', {
+      body: { id: 'acc-rest', owner: 'Ada', currency: 'JPY', openingDeposit: '1000' },
+    })
+    expect(open.status).toBe(201)
+    expect(open.json).toEqual({
+      id: 'acc-rest',
+      owner: 'Ada',
+      currency: 'JPY',
+      exponent: 0,
+      type: 'current',
+      status: 'open',
+      freeze: null,
+      ledgerBalance: '1000',
+      held: '0',
+      available: '1000',
+      overdraftLimit: '0',
+      metadata: {},
+      version: 2,
+      openedAt: expect.stringMatching(/Z$/),
+      asOf: expect.stringMatching(/Z$/),
+    })
+    const deposit = await send('/accounts/acc-rest/deposits', {
+      body: { amount: '250', currency: 'JPY', reference: 'salary' },
+      headers: { 'if-match': '"2"' },
+    })
+    expect(deposit.status).toBe(201)
+    expect(deposit.headers.get('etag')).toBe('"3"')
+    expect(deposit.headers.get('consistency-token')).toMatch(/^v1\./)
+    expect(deposit.json.account.ledgerBalance).toBe('1250')
+    const withdrawal = await send('/accounts/acc-rest/withdrawals', {
+      body: { amount: '1250', currency: 'JPY' },
+    })
+    expect(withdrawal.json).toMatchObject({
+      transactionId: expect.any(String),
+      account: { ledgerBalance: '0', version: 4 },
+    })
+    const close = await send('/accounts/acc-rest/close', { headers: { 'if-match': '"4"' } })
+    expect([close.status, close.json.status]).toEqual([200, 'closed'])
+  })
+
+  it('repeat their first answer, refusals included, under the same key', async () => {
+    const { id } = await opened('10')
+    const path = `/accounts/${id}/withdrawals`
+    const headers = { 'idempotency-key': 'again' }
+    const first = await send(path, { headers, body: { amount: '11', currency: 'EUR' } })
+    const second = await send(path, { headers, body: { currency: 'EUR', amount: '11' } })
+    expect([first.status, first.headers.get('idempotent-replayed')]).toEqual([409, null])
+    expect([second.status, second.headers.get('idempotent-replayed')]).toEqual([409, 'true'])
+    expect(second.json).toEqual(first.json)
+    const other = await send(path, { headers, body: { amount: '1', currency: 'EUR' } })
+    expect([other.status, other.json.code]).toEqual([422, 'idempotency_key_reused'])
+  })
+
+  it('answer 412 with the present version to a stale If-Match', async () => {
+    const { id } = await opened('10')
+    const stale = await send(`/accounts/${id}/deposits`, {
+      body: { amount: '1', currency: 'EUR' },
+      headers: { 'if-match': '"1"' },
+    })
+    expect(stale).toMatchObject({ status: 412, json: { code: 'version_conflict', version: 2 } })
+    expect(stale.headers.get('etag')).toBe('"2"')
+  })
+})
+
+const open = { owner: 'Ada', currency: 'EUR' }
+const move = { amount: '5', currency: 'EUR' }
+const amounts = ['-100', '0', '1e3', 'NaN', '1.5', '01', '', '1234567890123456789', 5, null, [], {}]
+const badAmounts = amounts.map(
+  (amount) =>
+    [400, 'invalid_request', '/accounts/x/deposits', { body: { ...move, amount } }] as const,
+)
+
+type Bad = readonly [status: number, code: string, path: string, sent: Sent]
+
+describe('bad input', () => {
+  it.each<Bad>([
+    ...badAmounts,
+    [400, 'malformed_json', '/accounts', { body: '{"owner":' }],
+    [400, 'malformed_json', '/accounts', { body: "{'owner':'Ada'}" }],
+    [400, 'invalid_request', '/accounts', {}],
+    [400, 'invalid_request', '/accounts', { body: 'null' }],
+    [400, 'invalid_request', '/accounts', { body: '"text"' }],
+    [400, 'invalid_request', '/accounts', { body: [open] }],
+    [400, 'invalid_request', '/accounts', { body: { currency: 'EUR' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, owner: 7 } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, owner: '' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, owner: 'a\u0000b' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, owner: 'a\ud800' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, owner: 'x'.repeat(201) } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, balance: '5' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, version: 5 } }],
+    [
+      400,
+      'invalid_request',
+      '/accounts',
+      { body: '{"owner":"A","currency":"EUR","__proto__":{}}' },
+    ],
+    [400, 'invalid_request', '/accounts', { body: { ...open, currency: 'eur' } }],
+    [409, 'unsupported_currency', '/accounts', { body: { ...open, currency: 'XXX' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, id: 'sluice-cash-EUR' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, id: 'a b' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, id: 'x'.repeat(65) } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, overdraftLimit: '-1' } }],
+    [400, 'invalid_request', '/accounts', { body: { ...open, type: 'gold' } }],
+    [400, 'invalid_request', '/accounts?dryRun=true', { body: open }],
+    [400, 'invalid_request', '/accounts/x/deposits', { body: { ...move, effectiveAt: 'today' } }],
+    [400, 'invalid_request', '/accounts/x/deposits', { body: { ...move, version: 9 } }],
+    [400, 'invalid_request', '/accounts/sluice-cash-EUR/deposits', { body: move }],
+    [400, 'invalid_request', '/accounts/a%20b/deposits', { body: move }],
+    [400, 'malformed_request', '/accounts/%E0%A4%A/deposits', { body: move }],
+    [404, 'account_not_found', '/accounts/nobody/deposits', { body: move }],
+    [404, 'route_not_found', '/accounts/x/y', { body: move }],
+    [404, 'route_not_found', '/Accounts', { body: open }],
+    [405, 'method_not_allowed', '/accounts', { method: 'PUT', body: open }],
+    [405, 'method_not_allowed', '/accounts/x/close', { method: 'GET' }],
+    [
+      400,
+      'idempotency_key_missing',
+      '/accounts',
+      { body: open, headers: { 'idempotency-key': null } },
+    ],
+    [400, 'invalid_header', '/accounts', { body: open, headers: { 'idempotency-key': 'a b' } }],
+    [
+      400,
+      'invalid_header',
+      '/accounts',
+      { body: open, headers: { 'idempotency-key': 'x'.repeat(256) } },
+    ],
+    [400, 'invalid_header', '/accounts', { body: open, headers: { 'correlation-id': 'a b' } }],
+    [
+      400,
+      'invalid_header',
+      '/accounts/x/deposits',
+      { body: move, headers: { 'if-match': 'W/"1"' } },
+    ],
+    [428, 'precondition_required', '/accounts/x/close', {}],
+    [401, 'unauthenticated', '/accounts', { body: open, headers: { authorization: null } }],
+    [401, 'unauthenticated', '/accounts', { body: open, headers: { authorization: 'Bearer no' } }],
+    [401, 'unauthenticated', '/accounts', { body: open, headers: { authorization: 'Basic x' } }],
+    [401, 'unauthenticated', '/feed/events', { method: 'GET', headers: { authorization: null } }],
+    [
+      415,
+      'unsupported_media_type',
+      '/accounts',
+      { body: 'a', headers: { 'content-type': 'text/plain' } },
+    ],
+    [
+      415,
+      'unsupported_media_type',
+      '/accounts',
+      { body: open, headers: { 'content-type': 'application/json; charset=latin1' } },
+    ],
+    [413, 'body_too_large', '/accounts', { body: { ...open, owner: 'x'.repeat(1_000_000) } }],
+    [400, 'invalid_request', `/accounts`, { body: '['.repeat(30_000) + ']'.repeat(30_000) }],
+    [400, 'invalid_cursor', '/feed/events?after=zzz', { method: 'GET' }],
+    [400, 'invalid_request', '/feed/events?limit=0', { method: 'GET' }],
+    [400, 'invalid_request', '/feed/events?limit=1&limit=2', { method: 'GET' }],
+  ])('%i %s: %s %j', async (status, code, path, sent) => {
+    const before = await rowsWritten()
+    const answer = await send(path, sent)
+    expect([answer.status, answer.json.code]).toEqual([status, code])
+    expect(answer.type).toBe('application/problem+json')
+    expect(answer.json).toMatchObject({ status, title: expect.any(String) })
+    expect(answer.json.type).toBe(`urn:sluice:problem:${code}`)
+    expect(answer.json.traceId).toMatch(/^[0-9a-f]{32}$/)
+    // A refusal that was decided keeps its answer under its key, and nothing else.
+    const decided = status === 409 || code === 'account_not_found'
+    const [accounts, events, entries, answers, queued] = before.split(' ')
+    const kept = Number(answers) + (decided ? 1 : 0)
+    expect(await rowsWritten()).toBe([accounts, events, entries, kept, queued].join(' '))
+  })
+
+  it('points at each field at fault', async () => {
+    const { json } = await send('/accounts', { body: { owner: '', currency: 'EUR', 'a/b': 1 } })
+    const pointers = json.errors.map((error: { pointer: string }) => error.pointer)
+    expect(pointers.toSorted()).toEqual(['/a~1b', '/owner'])
+  })
+
+  it('that is not HTTP is answered in the same form', async () => {
+    const socket = connect(http.port, '127.0.0.1')
+    socket.write('NONSENSE\r\n\r\n')
+    const chunks: Buffer[] = []
+    for await (const chunk of socket) chunks.push(chunk as Buffer)
+    const text = Buffer.concat(chunks).toString()
+    expect(text).toMatch(/^HTTP\/1.1 400 /)
+    expect(text).toContain('application/problem+json')
+    expect(text).toContain('"code":"malformed_request"')
+  })
+})
+
+describe('the shell of the service', () => {
+  it('answers its health and metrics to anybody', async () => {
+    for (const path of ['/livez', '/readyz']) {
+      const answer = await send(path, { method: 'GET', headers: { authorization: null } })
+      expect(answer.status).toBe(200)
+    }
+    const metrics = await fetch(`${http.url}/metrics`)
+    expect(await metrics.text()).toContain('sluice_http_request_seconds_bucket')
+  })
+
+  it('passes a given trace on to the event, and makes one where none was given', async () => {
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    const headers = { traceparent, 'correlation-id': 'order-17' }
+    const traced = await send('/accounts', { body: open, headers })
+    const untraced = await send('/accounts', { body: open })
+    expect(traced.headers.get('correlation-id')).toBe('order-17')
+    const recorded = async (id: string) =>
+      (await pool.query('select * from ledger.account_events where account_id = $1', [id])).rows[0]
+    expect(await recorded(traced.json.id)).toMatchObject({ traceparent, correlationid: 'order-17' })
+    expect((await recorded(untraced.json.id)).traceparent).toMatch(/^00-[0-9a-f]{32}-/)
+  })
+})
