@@ -188,7 +188,7 @@ describe('bad input', () => {
       { body: '{"owner":"A","currency":"EUR","__proto__":{}}' },
     ],
     [400, 'invalid_request', '/accounts', { body: { ...open, currency: 'eur' } }],
-    [409, 'unsupported_currency', '/accounts', { body: { ...open, currency: 'XXX' } }],
+    [409, 'unsupported_currency', '/accounts', { body: { ...open, currency: 'QQQ' } }],
     [400, 'invalid_request', '/accounts', { body: { ...open, id: 'sluice-cash-EUR' } }],
     [400, 'invalid_request', '/accounts', { body: { ...open, id: 'a b' } }],
     [400, 'invalid_request', '/accounts', { body: { ...open, id: 'x'.repeat(65) } }],
