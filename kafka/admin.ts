@@ -121,15 +121,21 @@ export type TopicQuestion = { brokers: readonly string[]; topic: string; log?: K
 export async function topicOffsets(
   question: TopicQuestion,
 ): Promise<Map<number, { low: bigint; high: bigint }>> {
-  try {
-    const offsets = await withAdmin(question, (admin) => admin.fetchTopicOffsets(question.topic))
-    const ordered = offsets.toSorted((a, b) => a.partition - b.partition)
-    return new Map(
-      ordered.map((each) => [each.partition, { low: BigInt(each.low), high: BigInt(each.high) }]),
-    )
-  } catch (error) {
-    if (protocolErrorOf(error)?.code === unknownTopic) throw missing(question.topic, error)
-    throw unreachable(question.brokers, error)
+  for (let failures = 0; ;) {
+    try {
+      const offsets = await withAdmin(question, (admin) => admin.fetchTopicOffsets(question.topic))
+      const ordered = offsets.toSorted((a, b) => a.partition - b.partition)
+      return new Map(
+        ordered.map((each) => [each.partition, { low: BigInt(each.low), high: BigInt(each.high) }]),
+      )
+    } catch (error) {
+      const refusal = protocolErrorOf(error)
+      if (refusal?.code === unknownTopic) throw missing(question.topic, error)
+      failures += 1
+      // A broker learns of a new topic, or of a partition it now leads, a little after it is told so.
+      if (refusal === undefined || failures > 5) throw unreachable(question.brokers, error)
+      await pause(backoffMs(failures, { firstMs: 100, capMs: 1_000 }))
+    }
   }
 }
 

@@ -1,12 +1,12 @@
-import assert from 'node:assert'
-import kafkajs from 'kafkajs'
+import assert, { AssertionError } from 'node:assert'
 import type { IHeaders, Message, Producer as KafkajsProducer } from 'kafkajs'
-import { backoffMs, type BackoffBounds, pause } from 'service/backoff'
+import { backoffMs, type BackoffBounds, pause, settledWithin } from 'service/backoff'
 import { kafkaClient, type KafkaLog } from './client.ts'
 import { protocolErrorOf } from './errors.ts'
 import { partitionOf } from './partition.ts'
 import { type KafkaRecord, recordBytes, RecordRefused, requestEnds } from './record.ts'
 
+export type { KafkaLog, KafkaLogLine } from './client.ts'
 export { type KafkaRecord, RecordRefused } from './record.ts'
 
 // Invariants:
@@ -105,7 +105,8 @@ class RetryingProducer implements Producer {
       } catch (error) {
         this.#discard()
         if (error instanceof Forbidden) throw error.cause
-        if (error instanceof RecordRefused || signal.aborted) throw error
+        if (error instanceof RecordRefused || error instanceof AssertionError) throw error
+        signal.throwIfAborted()
         failures += 1
         const bounds = this.#settings.backoff ?? { firstMs: 50, capMs: 5_000 }
         const waitMs = Math.round(backoffMs(failures, bounds))
@@ -179,8 +180,8 @@ class RetryingProducer implements Producer {
     const library = this.#library
     if (library === undefined) return
     this.#library = undefined
-    const closed = library.disconnect().catch(() => {})
-    this.#closing = Promise.all([this.#closing, Promise.race([closed, pause(closeLimitMs)])])
+    const closed = settledWithin(library.disconnect(), closeLimitMs)
+    this.#closing = Promise.all([this.#closing, closed])
   }
 
   #report(failed: FailedAttempt): void {
@@ -224,7 +225,7 @@ function byTopic(records: readonly KafkaRecord[]): Map<string, Message[]> {
 function headersOf(headers: KafkaRecord['headers']): IHeaders {
   const named: IHeaders = {}
   for (const [name, value] of headers) {
-    assert(!(name in named) && !/^\d/.test(name), `header ${name} would lose its place`)
+    assert(!Object.hasOwn(named, name) && !/^\d/.test(name), `header ${name} would lose its place`)
     named[name] = value
   }
   return named

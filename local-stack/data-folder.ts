@@ -1,8 +1,16 @@
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { StackError } from './errors.ts'
-import { runsInContainer } from './kafka/start-any-kafka.ts'
+import { runsInContainer } from './kafka/kafka-runtime.ts'
 import { removePostgresHome } from './postgres/postgres-home.ts'
 import { lockDataFolder, lockHolder } from './processes/data-lock.ts'
 import { isSameProcess } from './processes/process-identity.ts'

@@ -20,7 +20,12 @@ export type ServiceOptions = {
 }
 
 /** Starts one service process; it may not be ready yet. Throws `spawn_failed`. */
-export function startService({ name, dataFolder, env, label = name }: ServiceOptions): Promise<Child> {
+export function startService({
+  name,
+  dataFolder,
+  env,
+  label = name,
+}: ServiceOptions): Promise<Child> {
   return startChild({
     name: label,
     tier: 'service',
@@ -68,7 +73,8 @@ export async function superviseService(options: SuperviseServiceOptions): Promis
     onDeath(death) {
       const last = death.exit.code === wrongSettings || death.inARow >= deathsAtStart
       if (!ready && last) hopeless = death
-      else options.onDeath(death)
+      // Before it was ready once the end of the log is told at most once, when it is given up.
+      else options.onDeath(ready ? death : { ...death, logTail: '' })
     },
   })
   try {

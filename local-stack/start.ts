@@ -1,19 +1,16 @@
 // The order of a start, one step each. What a step starts is pushed on one stack of things to
 // dispose, so that a failure, a Ctrl-C and the end all stop the same things in the opposite order:
 // services, Kafka, PostgreSQL, and last the folder's lock.
-import { migrate } from 'migrations/migrate'
 import type { StackConfig } from './config.ts'
 import { openDataFolder, type DataFolder } from './data-folder.ts'
-import { startAnyKafka, type AnyKafka } from './kafka/start-any-kafka.ts'
-import { ensureDatabase, startPostgres, type Postgres } from './postgres/postgres.ts'
-import type { Child } from './processes/child.ts'
 import { boundLogFile } from './processes/log-file.ts'
 import { requireFreePorts, type PortUse } from './processes/ports.ts'
-import { describeDeath, supervise, type Death } from './processes/supervisor.ts'
 import { describeTrace, followSample } from './sample.ts'
 import { ensureAccessKeys, openSecrets, type Secrets } from './secrets.ts'
-import { wireServices, type Wiring } from './service-environments.ts'
-import { serviceNames, superviseService } from './services.ts'
+import { runMigrations, useDatabases, useKafka } from './server-steps.ts'
+import { wireServices } from './service-environments.ts'
+import { startServices } from './service-steps.ts'
+import { serviceNames } from './services.ts'
 import type { Step, Steps } from './steps.ts'
 import { welcome } from './welcome.ts'
 
@@ -27,7 +24,12 @@ export type StartOptions = {
   onFolder: (folder: DataFolder) => void
 }
 
-type Start = StartOptions & { cleanup: AsyncDisposableStack; folder: DataFolder; secrets: Secrets }
+/** What the steps after the first few share. */
+export type Start = StartOptions & {
+  cleanup: AsyncDisposableStack
+  folder: DataFolder
+  secrets: Secrets
+}
 
 const maxLogBytes = 32 * 1024 * 1024
 const boundLogsEveryMs = 10_000
@@ -43,22 +45,23 @@ export async function startStack(options: StartOptions): Promise<AsyncDisposable
   const folder = await run(options, 'data folder', (step) => lockFolder(step, options, cleanup))
   boundLogs(folder, cleanup)
   await run(options, 'ports', (step) => checkPorts(step, config))
-  const start: Start = { ...options, cleanup, folder, secrets: openSecrets(folder) }
+  const secrets = openSecrets(folder)
+  const start: Start = { ...options, cleanup, folder, secrets }
   const databases = await run(options, 'PostgreSQL', (step) => useDatabases(step, start))
   const brokers = await run(options, 'Kafka', (step) => useKafka(step, start))
-  await run(options, 'migrations', (step) => runMigrations(step, { start, databases, brokers }))
+  await run(options, 'migrations', (step) => runMigrations(step, { databases, brokers, secrets }))
   const wiring = await run(options, 'access', async (step) => {
-    const accessKeysFile = ensureAccessKeys(folder, start.secrets.developmentKey)
+    const accessKeysFile = ensureAccessKeys(folder, secrets.developmentKey)
     step.detail =
-      config.auth === 'off' ? 'off: everybody may do everything' : start.secrets.developmentKey
-    return wireServices({ ...config, databases, brokers, secrets: start.secrets, accessKeysFile })
+      config.auth === 'off' ? 'off: everybody may do everything' : secrets.developmentKey
+    return wireServices({ ...config, databases, brokers, secrets, accessKeysFile })
   })
   await startServices(start, wiring)
   const addresses = {
     commandApiUrl: wiring['command-api'].url,
     queryApiUrl: wiring['query-api'].url,
     relayUrl: wiring['outbox-relay'].url,
-    accessKey: config.auth === 'off' ? undefined : start.secrets.developmentKey,
+    accessKey: config.auth === 'off' ? undefined : secrets.developmentKey,
   }
   await run(options, 'proof', async (step) => {
     const { signal } = options
@@ -87,14 +90,17 @@ async function lockFolder(
 ): Promise<DataFolder> {
   const folder = cleanup.use(await openDataFolder(config.dataDir))
   onFolder(folder)
-  const orphans = folder.orphans.length === 0 ? '' : `; stopped leftovers: ${folder.orphans.join(', ')}`
+  const orphans =
+    folder.orphans.length === 0 ? '' : `; stopped leftovers: ${folder.orphans.join(', ')}`
   step.detail = `${folder.path}${folder.ephemeral ? ' (removed at the end)' : ''}${orphans}`
   return folder
 }
 
 async function checkPorts(step: Step, { host, ports, given }: StackConfig): Promise<void> {
   const use = (port: number, what: string, variable: string, at = '127.0.0.1'): PortUse => ({
-    ...{ port, what, variable },
+    port,
+    what,
+    variable,
     host: at,
   })
   const uses = [
@@ -111,28 +117,10 @@ async function checkPorts(step: Step, { host, ports, given }: StackConfig): Prom
   step.detail = `${uses.map(({ port }) => port).join(' ')} are free`
 }
 
-async function useDatabases(step: Step, start: Start): Promise<{ write: string; read: string }> {
-  const { config, folder, secrets, signal, cleanup } = start
-  if (config.given.databases !== undefined) {
-    step.detail = 'given by MIGRATOR_WRITE_DATABASE_URL and MIGRATOR_READ_DATABASE_URL'
-    return config.given.databases
-  }
-  const port = config.ports.postgres
-  const launch = () =>
-    startPostgres({ dataFolder: folder, port, password: secrets.postgres, signal })
-  const postgres = await superviseServer(start, 'PostgreSQL', launch)
-  const { url, created, note, pid } = postgres
-  for (const name of ['sluice_write', 'sluice_read']) await ensureDatabase(url(), name)
-  step.detail = `127.0.0.1:${port}, pid ${pid}${dataAge(created)}${note ? `, ${note}` : ''}`
-  return { write: url('sluice_write'), read: url('sluice_read') }
-
-  async function superviseServer(
-    { steps }: Start,
-    title: string,
-    relaunch: () => Promise<Postgres>,
-  ): Promise<Postgres> {
-    const first = await relaunch()
-    await keepRunning({ start, steps, title, first, relaunch })
-    return first
-  }
+function boundLogs(folder: DataFolder, cleanup: AsyncDisposableStack): void {
+  const logs = ['postgres', 'kafka', ...serviceNames].map(folder.logFile)
+  const bound = () => logs.forEach((path) => boundLogFile(path, maxLogBytes))
+  bound()
+  const timer = setInterval(bound, boundLogsEveryMs).unref()
+  cleanup.defer(() => clearInterval(timer))
 }

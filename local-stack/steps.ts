@@ -30,7 +30,7 @@ const progressEveryMs = 5_000
 
 /** Where lines go: process.stdout, with colours only for a terminal and without NO_COLOR. */
 export function standardTerminal(environment: NodeJS.ProcessEnv): Terminal {
-  const isTerminal = process.stdout.isTTY === true
+  const isTerminal = process.stdout.isTTY
   return {
     write: (text) => process.stdout.write(text),
     redraws: isTerminal && environment.TERM !== 'dumb',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause, settledWithin } from './backoff.ts'
 
 const bounds = { firstMs: 10, capMs: 500 }
 
@@ -20,5 +20,14 @@ describe('backing off', () => {
     stop.abort()
     await expect(paused).resolves.toBeUndefined()
     await expect(pause(60_000, stop.signal)).resolves.toBeUndefined()
+  })
+
+  it('waits for work within a limit, however the work ends, and leaves no timer', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const before = timers()
+    await settledWithin(Promise.resolve(), 60_000)
+    await settledWithin(Promise.reject(new Error('ended badly')), 60_000)
+    await settledWithin(new Promise(() => {}), 5)
+    expect(timers()).toBe(before)
   })
 })

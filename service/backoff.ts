@@ -23,3 +23,14 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.addEventListener('abort', done, { once: true })
   })
 }
+
+/**
+ * Resolves when `work` has settled, whichever way, or after `limitMs`. Leaves no timer behind: one
+ * would keep the process alive for the rest of the limit.
+ */
+export async function settledWithin(work: Promise<unknown>, limitMs: number): Promise<void> {
+  const settled = new AbortController()
+  const end = () => settled.abort()
+  work.then(end, end)
+  await pause(limitMs, settled.signal)
+}

@@ -8,7 +8,11 @@ const request = Buffer.from([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff])
  * Does a broker serve requests here? An open port is not enough: it opens before the broker does its
  * work, and a proxy's port is open without any.
  */
-export function brokerAnswers(port: number, host = '127.0.0.1', timeoutMs = 1_000): Promise<boolean> {
+export function brokerAnswers(
+  port: number,
+  host = '127.0.0.1',
+  timeoutMs = 1_000,
+): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ port, host })
     let received = Buffer.alloc(0)
@@ -23,7 +27,8 @@ export function brokerAnswers(port: number, host = '127.0.0.1', timeoutMs = 1_00
     socket.on('data', (bytes) => {
       received = Buffer.concat([received, bytes])
       // Size, correlation id, error code.
-      if (received.length >= 10) done(received.readInt32BE(4) === 1 && received.readInt16BE(8) === 0)
+      if (received.length >= 10)
+        done(received.readInt32BE(4) === 1 && received.readInt16BE(8) === 0)
     })
   })
 }

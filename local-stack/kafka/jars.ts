@@ -2,7 +2,16 @@
 // its own that is renamed when whole: one that was killed half-way is never taken for the whole.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -66,7 +75,15 @@ async function download(target: string, options: JarsOptions): Promise<void> {
   const { environment, progress, signal } = options
   progress('downloading Kafka by Maven (about 45 MB, once)')
   const goal = 'dependency:copy-dependencies'
-  const args = ['-B', '-Dstyle.color=never', '-f', pom, goal, '-DincludeScope=runtime', `-DoutputDirectory=${target}`]
+  const args = [
+    '-B',
+    '-Dstyle.color=never',
+    '-f',
+    pom,
+    goal,
+    '-DincludeScope=runtime',
+    `-DoutputDirectory=${target}`,
+  ]
   const maven = spawn('mvn', args, {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -75,7 +92,9 @@ async function download(target: string, options: JarsOptions): Promise<void> {
   signal?.addEventListener('abort', stop)
   const ended = new Promise<string | undefined>((resolve) => {
     maven.once('error', (error) => resolve(error.message))
-    maven.once('close', (code, killed) => resolve(code === 0 ? undefined : `${killed ?? `exit code ${code}`}`))
+    maven.once('close', (code, killed) =>
+      resolve(code === 0 ? undefined : (killed ?? `exit code ${code}`)),
+    )
   })
   const count = downloadCounter()
   const last: string[] = []

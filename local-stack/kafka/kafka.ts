@@ -6,6 +6,7 @@ import { pause } from 'service/backoff'
 import type { DataFolder } from '../data-folder.ts'
 import { StackError } from '../errors.ts'
 import { describeExit, runTool, startChild, type Child } from '../processes/child.ts'
+import { requireFreePorts } from '../processes/ports.ts'
 import { brokerAnswers } from './broker-answers.ts'
 
 export type KafkaOptions = {
@@ -36,11 +37,21 @@ const logging = pathToFileURL(fileURLToPath(new URL('./log4j2.properties', impor
 
 /**
  * Starts one broker that is its own controller on the folder's data, which it formats where there
- * are none, and resolves when it answers requests. Throws `kafka_start_failed` with the end of its
- * log.
+ * are none, and resolves when it answers requests. Throws `ports_taken`, and `kafka_start_failed` with
+ * the end of its log.
  */
 export async function startKafka(options: KafkaOptions): Promise<Kafka> {
   const { dataFolder, jars, java, port, signal } = options
+  // Whoever answers on the port is taken for our broker: it must not be somebody else.
+  await requireFreePorts([
+    { port, host: '127.0.0.1', what: 'Kafka', variable: 'KAFKA_PORT' },
+    {
+      port: options.controllerPort,
+      host: '127.0.0.1',
+      what: "Kafka's controller",
+      variable: 'KAFKA_CONTROLLER_PORT',
+    },
+  ])
   const storage = dataFolder.file('kafka', 'storage')
   const created = !existsSync(storage)
   mkdirSync(dataFolder.file('kafka'), { recursive: true })
@@ -53,15 +64,23 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
     tier: 'kafka',
     command: java,
     args: [
-      ...[`-Xmx${heap}m`, '-XX:+ExitOnOutOfMemoryError', '-Djava.awt.headless=true'],
-      ...[`-Dlog4j2.configurationFile=${logging.href}`, '-cp', join(jars, '*')],
-      ...['kafka.Kafka', configuration],
+      `-Xmx${heap}m`,
+      '-XX:+ExitOnOutOfMemoryError',
+      '-Djava.awt.headless=true',
+      `-Dlog4j2.configurationFile=${logging.href}`,
+      '-cp',
+      join(jars, '*'),
+      'kafka.Kafka',
+      configuration,
     ],
     cwd: dataFolder.file('kafka'),
     env: process.env,
     logFile: dataFolder.logFile('kafka'),
     ledger: dataFolder.ledger,
-    stopSteps: [{ signal: 'SIGTERM', waitMs: 20_000 }, { signal: 'SIGKILL', waitMs: 5_000 }],
+    stopSteps: [
+      { signal: 'SIGTERM', waitMs: 20_000 },
+      { signal: 'SIGKILL', waitMs: 5_000 },
+    ],
   })
   try {
     await becomesReady(child, port, { deadlineMs: options.readyDeadlineMs ?? 60_000, signal })
@@ -91,7 +110,9 @@ export function serverProperties(
     ...singleNodeProperties,
     ...options.properties,
   }
-  return Object.entries(all).map(([name, value]) => `${name}=${value}\n`).join('')
+  return Object.entries(all)
+    .map(([name, value]) => `${name}=${value}\n`)
+    .join('')
 }
 
 /** What a broker on its own needs besides its addresses. */
@@ -105,6 +126,9 @@ export const singleNodeProperties = {
   'share.coordinator.state.topic.min.isr': 1,
   'share.coordinator.state.topic.num.partitions': 4,
   'group.initial.rebalance.delay.ms': 0,
+  // A broker that was killed may register again only once its session has run out; 9 s by default.
+  'broker.session.timeout.ms': 3_000,
+  'broker.heartbeat.interval.ms': 500,
   'auto.create.topics.enable': 'false',
 }
 
@@ -151,7 +175,8 @@ async function becomesReady(
   void child.exited.then((ended) => (exit = describeExit(ended)))
   while (!(await brokerAnswers(port))) {
     signal?.throwIfAborted()
-    const reason = exit ?? (performance.now() > deadline ? `no answer in ${deadlineMs} ms` : undefined)
+    const reason =
+      exit ?? (performance.now() > deadline ? `no answer in ${deadlineMs} ms` : undefined)
     if (reason !== undefined) {
       throw new StackError(
         'kafka_start_failed',
@@ -160,6 +185,5 @@ async function becomesReady(
     }
     await pause(50, signal)
   }
-  // Whatever answered is only ours while our process lives.
   signal?.throwIfAborted()
 }

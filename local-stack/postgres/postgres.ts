@@ -81,7 +81,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       stopSteps,
     })
     try {
-      if (await becomesReady(child, url(), { deadline, signal })) {
+      if (await becomesReady(child, { cluster, url: url(), deadline, signal })) {
         return { ...child, url, port, created, note: home.note }
       }
     } catch (error) {
@@ -108,7 +108,11 @@ export async function ensureDatabase(url: string, name: string): Promise<boolean
 
 function serverArguments(cluster: string, { port, settings, durable }: PostgresOptions): string[] {
   const all = { ...ourSettings, ...(durable === false ? notDurable : {}), ...settings, port }
-  return ['-D', cluster, ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
+  return [
+    '-D',
+    cluster,
+    ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+  ]
 }
 
 /** Makes the cluster beside its place and renames it there, so that half of one is never used. */
@@ -128,9 +132,16 @@ async function initialise(
         name: 'initdb',
         command: binaries.initdb,
         args: [
-          ...['-D', unfinished, '-U', superuser, `--pwfile=${passwordFile}`],
-          ...['--auth=scram-sha-256', '--encoding=UTF8', '--locale=C'],
-          ...['--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
+          '-D',
+          unfinished,
+          '-U',
+          superuser,
+          `--pwfile=${passwordFile}`,
+          '--auth=scram-sha-256',
+          '--encoding=UTF8',
+          '--locale=C',
+          '--locale-provider=builtin',
+          '--builtin-locale=C.UTF-8',
           ...(durable === false ? ['--no-sync'] : []),
         ],
         cwd: folder,
@@ -151,20 +162,26 @@ async function initialise(
 /** true: it answers. false: it ended, and another try may succeed. */
 async function becomesReady(
   child: Child,
-  url: string,
-  { deadline, signal }: { deadline: number; signal: AbortSignal | undefined },
+  options: { cluster: string; url: string; deadline: number; signal: AbortSignal | undefined },
 ): Promise<boolean> {
+  const { cluster, url, deadline, signal } = options
   let exit: string | undefined
   void child.exited.then((ended) => (exit = describeExit(ended)))
   for (;;) {
     signal?.throwIfAborted()
     if (exit !== undefined) {
-      if (/pre-existing shared memory block/.test(child.logTail()) && performance.now() < deadline) {
+      if (
+        /pre-existing shared memory block/.test(child.logTail()) &&
+        performance.now() < deadline
+      ) {
         return false
       }
       throw startFailure(exit, child)
     }
-    const refusal = await whyNotAnswering(url)
+    // On a port that is taken somebody else would answer: first the server must have it.
+    const refusal: (Error & { code?: string }) | undefined = listens(cluster, child.pid)
+      ? await whyNotAnswering(url)
+      : new Error('it does not listen yet')
     if (refusal === undefined) return true
     if (refusal.code === '28P01') {
       throw new StackError(
@@ -179,7 +196,9 @@ async function becomesReady(
 }
 
 /** Why a server does not answer at this URL; undefined when it does. */
-export async function whyNotAnswering(url: string): Promise<(Error & { code?: string }) | undefined> {
+export async function whyNotAnswering(
+  url: string,
+): Promise<(Error & { code?: string }) | undefined> {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: 2_000 })
   // An idle client reports a lost connection as an event, which nobody else would catch.
   client.on('error', () => {})
@@ -192,6 +211,13 @@ export async function whyNotAnswering(url: string): Promise<(Error & { code?: st
   } finally {
     await client.end().catch(() => {})
   }
+}
+
+/** Does this very process say, in its pid file, that it accepts connections? */
+function listens(cluster: string, pid: number): boolean {
+  const path = join(cluster, 'postmaster.pid')
+  const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
+  return lines[0] === String(pid) && lines[7]?.startsWith('ready') === true
 }
 
 /**

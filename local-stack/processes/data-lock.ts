@@ -23,7 +23,8 @@ export function lockDataFolder(folder: string): { takenOver: boolean; release():
     let takenOver = false
     // Each turn ends in a lock of ours, a refusal, or a dead lock removed: two turns are the rule.
     for (let turn = 0; turn < 10; turn++) {
-      if (linkIfAbsent(mine, path)) return { takenOver, release: () => rmSync(path, { force: true }) }
+      if (linkIfAbsent(mine, path))
+        return { takenOver, release: () => rmSync(path, { force: true }) }
       refuseLiving(folder, lockHolder(folder))
       takenOver = removeDead(folder)
     }

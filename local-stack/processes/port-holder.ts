@@ -49,13 +49,19 @@ function runLsof(port: number): string {
   return execFileSync('lsof', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
 }
 
+/** What a process has open; nothing where we may not look, or what it closed meanwhile. */
 function openFiles(pid: string): string[] {
-  try {
-    const folder = `/proc/${pid}/fd`
-    return readdirSync(folder).map((name) => readlinkSync(`${folder}/${name}`))
-  } catch {
-    return []
+  const orNothing = <T>(look: () => T[]): T[] => {
+    try {
+      return look()
+    } catch {
+      return []
+    }
   }
+  const folder = `/proc/${pid}/fd`
+  return orNothing(() => readdirSync(folder)).flatMap((name) =>
+    orNothing(() => [readlinkSync(`${folder}/${name}`)]),
+  )
 }
 
 function readIfThere(path: string): string {

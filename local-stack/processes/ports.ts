@@ -13,7 +13,8 @@ export async function requireFreePorts(uses: PortUse[]): Promise<void> {
   for (const { port, host, what, variable } of uses) {
     const reason = await whyUnusable(port, host)
     if (reason === undefined) continue
-    const why = reason === 'taken' ? `is taken by ${portHolder(port)}` : `cannot be used (${reason})`
+    const why =
+      reason === 'taken' ? `is taken by ${portHolder(port)}` : `cannot be used (${reason})`
     taken.push(`port ${port} for ${what} ${why}: free it, or set ${variable} to another port`)
   }
   if (taken.length > 0) throw new StackError('ports_taken', taken.join('\n'))

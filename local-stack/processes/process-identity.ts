@@ -9,7 +9,8 @@ import { readFileSync } from 'node:fs'
  */
 export function processIdentity(pid: number): string | undefined {
   try {
-    if (process.platform === 'linux') return linuxIdentity(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+    if (process.platform === 'linux')
+      return linuxIdentity(readFileSync(`/proc/${pid}/stat`, 'utf8'))
     const options = { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' } } as const
     return psIdentity(execFileSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], options))
   } catch {

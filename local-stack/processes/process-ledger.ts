@@ -68,7 +68,9 @@ export async function stopOrphans(folder: string, gentleMs = 10_000): Promise<st
   const orphans = findOrphans(folder)
   for (const tier of tiers) {
     await Promise.all(
-      orphans.filter((orphan) => orphan.tier === tier).map((orphan) => stopOrphan(orphan, gentleMs)),
+      orphans
+        .filter((orphan) => orphan.tier === tier)
+        .map((orphan) => stopOrphan(orphan, gentleMs)),
     )
   }
   return orphans.map((orphan) => orphan.name)
@@ -77,8 +79,15 @@ export async function stopOrphans(folder: string, gentleMs = 10_000): Promise<st
 async function stopOrphan(orphan: ProcessRecord, gentleMs: number): Promise<void> {
   const steps: [NodeJS.Signals, number][] =
     orphan.tier === 'postgres'
-      ? [['SIGINT', gentleMs], ['SIGQUIT', 5_000], ['SIGKILL', 5_000]]
-      : [['SIGTERM', gentleMs], ['SIGKILL', 5_000]]
+      ? [
+          ['SIGINT', gentleMs],
+          ['SIGQUIT', 5_000],
+          ['SIGKILL', 5_000],
+        ]
+      : [
+          ['SIGTERM', gentleMs],
+          ['SIGKILL', 5_000],
+        ]
   for (const [signal, deadlineMs] of steps) {
     signalProcess(orphan, signal)
     const what = `the end of ${orphan.name}`

@@ -12,21 +12,23 @@ export type Death = {
   againInMs: number
 }
 
-export type SuperviseOptions = {
+export type SuperviseOptions<Started extends Child> = {
   name: string
   /** Starts it anew; a rejection counts as a death. */
-  launch: () => Promise<Child>
+  launch: () => Promise<Started>
   onDeath: (death: Death) => void
   /** Told when a process that had died runs again. */
-  onRestart?: (child: Child) => void
+  onRestart?: (child: Started) => void
   backoff?: BackoffBounds
   /** A process that lived this long had a good start: the backoff begins anew. */
   goodAfterMs?: number
   random?: () => number
 }
 
-export type Supervised = {
+export type Supervised<Started extends Child = Child> = {
   name: string
+  /** What the first launch gave. */
+  first: Started
   /** Of the process that runs now; undefined while there is none. */
   readonly pid: number | undefined
   kill(signal: NodeJS.Signals): void
@@ -40,14 +42,17 @@ const ourBackoff = { firstMs: 500, capMs: 30_000 }
  * Starts a process, and again whenever it ends without having been told to, with a growing, spread
  * and capped wait between. Throws what the first `launch` throws.
  */
-export async function supervise(options: SuperviseOptions): Promise<Supervised> {
+export async function supervise<Started extends Child>(
+  options: SuperviseOptions<Started>,
+): Promise<Supervised<Started>> {
   const { name, launch, onDeath, onRestart, backoff = ourBackoff, goodAfterMs = 60_000 } = options
   const stopping = new AbortController()
-  let child: Child | undefined = await launch()
-  const watched = watch(child)
+  const first = await launch()
+  let child: Started | undefined = first
+  const watched = watch()
 
-  async function watch(first: Child): Promise<void> {
-    let running: Child | undefined = first
+  async function watch(): Promise<void> {
+    let running: Started | undefined = first
     let inARow = 0
     while (running !== undefined) {
       const startedAt = performance.now()
@@ -57,7 +62,7 @@ export async function supervise(options: SuperviseOptions): Promise<Supervised> 
       running = await relaunch(running, exit)
     }
 
-    async function relaunch(dead: Child, exit: Exit): Promise<Child | undefined> {
+    async function relaunch(dead: Started, exit: Exit): Promise<Started | undefined> {
       let said = { exit, logTail: dead.logTail() }
       while (!stopping.signal.aborted) {
         inARow++
@@ -82,6 +87,7 @@ export async function supervise(options: SuperviseOptions): Promise<Supervised> 
 
   return {
     name,
+    first,
     get pid() {
       return child?.pid
     },
@@ -99,5 +105,6 @@ export function describeDeath({ name, exit, logTail, logFile, againInMs }: Death
   const how = exit.code === null && exit.signal === null ? 'did not start' : 'died'
   const detail = how === 'died' ? ` (${describeExit(exit)})` : ''
   const again = `started again in ${(againInMs / 1_000).toFixed(1)} s`
-  return `${name} ${how}${detail}, ${again}; the end of ${logFile}:\n${logTail}`
+  const tail = logTail === '' ? '' : `; the end of ${logFile}:\n${logTail}`
+  return `${name} ${how}${detail}, ${again}${tail}`
 }

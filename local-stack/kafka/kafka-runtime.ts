@@ -3,12 +3,11 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DataFolder } from '../data-folder.ts'
 import { StackError } from '../errors.ts'
-import type { Child } from '../processes/child.ts'
 import { ensureJars, haveJars } from './jars.ts'
 import { findJava, hasMaven } from './java.ts'
-import { startKafka } from './kafka.ts'
+import { startKafka, type Kafka } from './kafka.ts'
 
-export type AnyKafkaOptions = {
+export type KafkaRuntimeOptions = {
   dataFolder: DataFolder
   cacheDir: string
   port: number
@@ -18,45 +17,48 @@ export type AnyKafkaOptions = {
   signal: AbortSignal
 }
 
-export type AnyKafka =
-  | { kind: 'process'; brokers: string[]; created: boolean; child: Child }
-  | { kind: 'container'; brokers: string[]; stop(): Promise<void> }
+/** How Kafka can be started here, again if need be. */
+export type KafkaRuntime =
+  | { kind: 'process'; launch: () => Promise<Kafka> }
+  | { kind: 'container'; launch: () => Promise<{ brokers: string[]; stop(): Promise<void> }> }
 
 /**
- * Starts Kafka by Java where there is one, else by Docker where it answers. Throws `java_missing`
- * when there is neither, and `kafka_runtime_changed` when the folder's data are of the other kind.
+ * Java where there is one, its jars fetched; else Docker where it answers; a folder stays with the one
+ * it began with. Throws `java_missing` when there is neither, and `kafka_runtime_changed` when the
+ * folder's own is gone.
  */
-export async function startAnyKafka(options: AnyKafkaOptions): Promise<AnyKafka> {
+export async function chooseKafkaRuntime(options: KafkaRuntimeOptions): Promise<KafkaRuntime> {
   const { dataFolder, cacheDir, port, controllerPort, environment, progress, signal } = options
   const found = javaAndMaven(cacheDir, environment)
-  if ('java' in found) {
-    if (runsInContainer(dataFolder.path)) throw runtimeChanged(dataFolder, 'Docker', 'Java')
+  const contained = runsInContainer(dataFolder.path)
+  if ('java' in found && !contained) {
     const jars = await ensureJars({ cacheFolder: cacheDir, environment, progress, signal })
-    progress('starting')
     const { java } = found
-    const kafka = await startKafka({ dataFolder, jars, java, port, controllerPort, signal })
-    return { kind: 'process', brokers: kafka.brokers, created: kafka.created, child: kafka }
+    const launch = () => startKafka({ dataFolder, jars, java, port, controllerPort, signal })
+    return { kind: 'process', launch }
   }
   // Loaded only here: it is large, and most starts need none of it.
   const containers = await import('../containers.ts')
+  const missing = 'missing' in found ? found.missing : 'the data are those of a container'
   if (!(await containers.dockerAnswers())) {
+    if (contained) throw runtimeChanged(dataFolder, 'Docker, which does not answer now')
     throw new StackError(
       'java_missing',
-      `Kafka needs Java 17 or newer with Maven, or Docker: ${found.missing}, and Docker does not ` +
+      `Kafka needs Java 17 or newer with Maven, or Docker: ${missing}, and Docker does not ` +
         'answer. Install one of them, or set KAFKA_BROKERS to a Kafka of yours.',
     )
   }
   if (existsSync(dataFolder.file('kafka', 'storage'))) {
-    throw runtimeChanged(dataFolder, 'Java', 'Docker')
+    throw runtimeChanged(dataFolder, `Java, and now there is ${missing}`)
   }
-  progress(`${found.missing}: starting ${containers.kafkaImage} by Docker`)
-  const volume = `sluice-kafka-${createHash('sha256').update(dataFolder.path).digest('hex').slice(0, 12)}`
+  progress(`${missing}: starting ${containers.kafkaImage} by Docker`)
+  const volume = `sluice-kafka-${hash(dataFolder.path)}`
   mkdirSync(dataFolder.file('kafka'), { recursive: true })
   writeFileSync(containerMark(dataFolder.path), `${volume}\n`)
   const persistent = dataFolder.ephemeral ? {} : { volume }
   const owner = dataFolder.path
-  const started = await containers.startKafkaContainer({ port, owner, signal, ...persistent })
-  return { kind: 'container', ...started }
+  const launch = () => containers.startKafkaContainer({ port, owner, signal, ...persistent })
+  return { kind: 'container', launch }
 }
 
 /** Are this folder's data those of a Kafka in a container? */
@@ -69,11 +71,10 @@ function containerMark(dataFolder: string): string {
 }
 
 /** Going on beside the old data would look like a Kafka that has lost every record. */
-function runtimeChanged({ path }: DataFolder, before: string, now: string): StackError {
+function runtimeChanged({ path }: DataFolder, by: string): StackError {
   return new StackError(
     'kafka_runtime_changed',
-    `the Kafka of ${path} ran by ${before}, and only ${now} is here now: bring ${before} back, or ` +
-      'choose another SLUICE_DATA_DIR',
+    `the Kafka of ${path} ran by ${by}: bring it back, or choose another SLUICE_DATA_DIR`,
   )
 }
 
@@ -81,4 +82,8 @@ function javaAndMaven(cacheDir: string, environment: NodeJS.ProcessEnv) {
   const found = findJava(environment)
   if ('missing' in found || haveJars(cacheDir) || hasMaven(environment)) return found
   return { missing: 'no mvn on PATH to fetch Kafka with' }
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 12)
 }

@@ -1,0 +1,81 @@
+import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
+import { ensureTestJars } from 'local-stack/test-servers'
+import { expect, test, vi } from 'vitest'
+import { type ConsumedBatch, runConsumer } from './consumer.ts'
+import { openProducer } from './producer.ts'
+import { createTopic } from './test-topics.ts'
+
+// A broker of its own: the one that tests share must not be killed.
+const java = findJava(process.env)
+
+test.skipIf('missing' in java)(
+  'a broker that is killed and comes back is consumed on, from the stored offsets',
+  async () => {
+    if ('missing' in java) return
+    await using folder = await openDataFolder()
+    const [port = 0, controllerPort = 0] = await findFreePorts(2)
+    const settings = {
+      dataFolder: folder,
+      jars: await ensureTestJars(),
+      java: java.java,
+      port,
+      controllerPort,
+      // A killed broker is let back in only when its old session has run out.
+      properties: { 'broker.session.timeout.ms': 1_500, 'broker.heartbeat.interval.ms': 300 },
+      heapMb: 256,
+    }
+    let broker = await startKafka(settings)
+    await using cleanup = new AsyncDisposableStack()
+    cleanup.defer(() => broker.stop())
+    const { brokers } = broker
+    await createTopic(brokers, 'restart', 3)
+    const stored = new Map<number, bigint>()
+    const applied: string[] = []
+    const control = new AbortController()
+    const restarts: number[] = []
+    const running = runConsumer({
+      brokers,
+      groupId: 'restart',
+      topic: 'restart',
+      signal: control.signal,
+      backoff: { firstMs: 100, capMs: 1_000 },
+      onRestart: ({ failures }) => restarts.push(failures),
+      onAssigned: async (partitions) =>
+        new Map(partitions.map((partition) => [partition, stored.get(partition) ?? 0n])),
+      onBatch: async ({ partition, fetchOffset, records }: ConsumedBatch) => {
+        const wanted = stored.get(partition) ?? 0n
+        if (fetchOffset !== wanted) return { seek: wanted }
+        applied.push(...records.map(({ value }) => String(value)))
+        const next = records.at(-1)!.offset + 1n
+        stored.set(partition, next)
+        return { next }
+      },
+    })
+    cleanup.defer(async () => {
+      control.abort()
+      await running
+    })
+    const publish = async (from: number) => {
+      await using producer = openProducer({ brokers, clientId: 'restart-test' })
+      const records = Array.from({ length: 300 }, (_, index) => {
+        const value = String(from + index)
+        return { topic: 'restart', key: `key-${index % 20}`, value, headers: [] }
+      })
+      await producer.publish(records, AbortSignal.timeout(60_000))
+    }
+    for (const round of [0, 1, 2]) {
+      await publish(round * 1_000)
+      const count = (round + 1) * 300
+      // The producer may have repeated what it was sending while the broker went away.
+      await vi.waitUntil(() => new Set(applied).size === count, { timeout: 40_000, interval: 20 })
+      broker.kill('SIGKILL')
+      await broker.exited
+      broker = await startKafka(settings)
+    }
+    await publish(3_000)
+    await vi.waitUntil(() => new Set(applied).size === 1_200, { timeout: 40_000, interval: 20 })
+    expect(applied.filter((value, index) => applied.indexOf(value) !== index)).toEqual([])
+    expect(Math.max(0, ...restarts)).toBeLessThan(10)
+  },
+  180_000,
+)

@@ -1,0 +1,4 @@
+import { openProducer } from './producer.ts'
+import { producerConformance } from './producer-conformance.ts'
+
+producerConformance(openProducer)

@@ -1,0 +1,95 @@
+import { randomBytes } from 'node:crypto'
+import { Client } from 'pg'
+import { inject } from 'vitest'
+import { StackError } from './errors.ts'
+import { asRole } from './service-environments.ts'
+import type { RoleName } from './secrets.ts'
+import type { TestTemplates } from './test-servers.ts'
+import { waitUntil } from './wait-until.ts'
+
+export type TestDatabases = {
+  /** The write database's URL for a role; without one, for the superuser. */
+  write(role?: RoleName): string
+  read(role?: RoleName): string
+  /** Drops both. Throws `connections_left_open`, after dropping, when somebody is still connected. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** A migrated, empty write and read database of the caller's own; for one test or one file. */
+export async function testDatabases(): Promise<TestDatabases> {
+  const templates: TestTemplates = inject('testTemplates')
+  const id = randomBytes(5).toString('hex')
+  const names = { write: `test_write_${id}`, read: `test_read_${id}` }
+  await asSuperuser(async (client) => {
+    await cloneDatabase(client, templates.write, names.write)
+    await cloneDatabase(client, templates.read, names.read)
+  })
+  const url = (name: string, role?: RoleName) => {
+    const own = Object.assign(new URL(inject('postgresUrl')), { pathname: `/${name}` }).href
+    return role === undefined ? own : asRole(own, role, templates.passwords[role])
+  }
+  return {
+    write: (role) => url(names.write, role),
+    read: (role) => url(names.read, role),
+    [Symbol.asyncDispose]: () =>
+      asSuperuser((client) => dropDatabases(client, Object.values(names))),
+  }
+}
+
+/** The run's Kafka, shared by all tests: use keys or topics of your own. */
+export function testBrokers(): string[] {
+  const brokers = inject('brokers')
+  if (brokers.length > 0) return brokers
+  throw new StackError('config_invalid', 'only tests named *.kafka.test.ts are given a Kafka')
+}
+
+async function cloneDatabase(client: Client, template: string, name: string): Promise<void> {
+  const [from, to] = [client.escapeIdentifier(template), client.escapeIdentifier(name)]
+  await client.query(`create database ${to} template ${from}`)
+  // Who may do what with a database as a whole is not part of its content, and is not cloned.
+  await client.query(`revoke all on database ${to} from public`)
+  const { rows } = await client.query<{ statement: string }>(
+    `select format('grant %s on database %I to %s', privilege_type, $2::text,
+                   case grantee when 0 then 'public' else quote_ident(grantee::regrole::text) end)
+              as statement
+       from pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+      where datname = $1`,
+    [template, name],
+  )
+  for (const { statement } of rows) await client.query(statement)
+}
+
+async function dropDatabases(client: Client, names: string[]): Promise<void> {
+  const connections = async () => {
+    const { rows } = await client.query<{ who: string }>(
+      `select format('%s as %s, last: %s', application_name, usename, left(query, 80)) as who
+         from pg_stat_activity where datname = any($1) and backend_type = 'client backend'`,
+      [names],
+    )
+    return rows.map(({ who }) => who)
+  }
+  // A connection that was just ended takes the server a moment to forget.
+  const none = async () => (await connections()).length === 0
+  const quiet = await waitUntil(none, { what: 'no connections', deadlineMs: 2_000 }).catch(
+    () => false,
+  )
+  const left = quiet ? [] : await connections()
+  for (const name of names) {
+    await client.query(`drop database ${client.escapeIdentifier(name)} with (force)`)
+  }
+  if (left.length === 0) return
+  throw new StackError(
+    'connections_left_open',
+    `the test left ${left.length} connections open:\n${left.join('\n')}`,
+  )
+}
+
+async function asSuperuser<T>(work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client({ connectionString: inject('postgresUrl') })
+  await client.connect()
+  try {
+    return await work(client)
+  } finally {
+    await client.end()
+  }
+}

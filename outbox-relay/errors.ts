@@ -1,0 +1,39 @@
+/** Every way in which the relay refuses to go on, or says why it waits. */
+export type RelayErrorCode =
+  | 'event_refused'
+  | 'foreign_server'
+  | 'lease_lost'
+  | 'mode_not_supported'
+  | 'progress_fenced'
+  | 'relay_row_missing'
+  | 'standby_server'
+
+/** A failure with a stable code and, in its message, what to do about it. */
+export class RelayError extends Error {
+  readonly code: RelayErrorCode
+  /** What the message names, for whoever reads the log by machine. */
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(
+    code: RelayErrorCode,
+    message: string,
+    options: ErrorOptions & { details?: Readonly<Record<string, unknown>> } = {},
+  ) {
+    super(message, options)
+    this.name = 'RelayError'
+    this.code = code
+    this.details = options.details ?? {}
+  }
+}
+
+const unrecoverable = new Set<RelayErrorCode>([
+  'event_refused',
+  'foreign_server',
+  'mode_not_supported',
+  'relay_row_missing',
+])
+
+/** Whether waiting cannot mend it: the process ends, loudly. Everything else is tried again. */
+export function isUnrecoverable(error: unknown): boolean {
+  return error instanceof RelayError && unrecoverable.has(error.code)
+}

@@ -1,0 +1,58 @@
+import { openPool, type Pool } from 'migrations/database'
+import { openAccess, openToAll } from 'service/access'
+import { serveHttp } from 'service/http'
+import { type Log, openLog } from 'service/log'
+import { openMetrics } from 'service/metrics'
+import { exitLoudly, stopSignal } from 'service/stop'
+import { readConfig } from './config.ts'
+import { cursorSession } from './cursor.ts'
+import { runRelay } from './relay.ts'
+import { openRelayMetrics } from './relay-metrics.ts'
+import { newRelayState } from './relay-state.ts'
+import { readTableStatus } from './relay-table.ts'
+import { backlogBound, readiness, relayRoute } from './status.ts'
+
+let log: Log | undefined
+try {
+  const config = readConfig()
+  const relayLog = openLog('outbox-relay', config.LOG_LEVEL)
+  log = relayLog
+  const stop = stopSignal()
+  const connection = {
+    url: config.WRITE_DATABASE_URL,
+    onError: (error: Error) =>
+      relayLog.warn({ event: 'connection_lost', err: error }, 'connection lost'),
+  }
+  await using pool: Pool = openPool({
+    ...connection,
+    applicationName: 'sluice-relay',
+    maxConnections: 4,
+    settings: { statement_timeout: '5s', jit: 'off' },
+  })
+  await using readers: Pool = openPool({
+    ...connection,
+    applicationName: 'sluice-relay-cursor',
+    maxConnections: 1,
+    settings: cursorSession,
+  })
+  const state = newRelayState()
+  const service = openMetrics('outbox-relay')
+  const metrics = openRelayMetrics(service.registry, state, () =>
+    readTableStatus(pool, backlogBound),
+  )
+  const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
+  await using http = await serveHttp({
+    host: config.HOST,
+    port: config.RELAY_PORT,
+    routes: [relayRoute(pool, state)],
+    access,
+    readiness: () => readiness(pool),
+    log,
+    metrics: service,
+  })
+  log.info({ event: 'started', url: http.url }, `relay on ${http.url}`)
+  await runRelay({ config, pool, readers, state, metrics, log, stop })
+  log.info({ event: 'stopped' }, 'stopped')
+} catch (error) {
+  exitLoudly(error, log)
+}

@@ -1,0 +1,76 @@
+import { expect, test } from 'vitest'
+import { afterReading, type Progress } from './progress.ts'
+import { ProgressSaver } from './progress-saver.ts'
+import type { ProgressChanges } from './relay-table.ts'
+
+const start: Progress = { next: 1n, gaps: [] }
+const after = (from: Progress, ...positions: bigint[]) =>
+  afterReading(from, { positions, complete: true })
+
+function saverWith(save?: () => Promise<boolean>) {
+  const written: ProgressChanges[] = []
+  const clock = { ms: 0 }
+  const saver = new ProgressSaver({
+    saved: start,
+    save: async (changes) => {
+      written.push(changes)
+      return save?.() ?? true
+    },
+    intervalMs: 50,
+    now: () => clock.ms,
+  })
+  return { saver, written, clock }
+}
+
+test('at most one write per interval, and the last progress is written when asked', async () => {
+  const { saver, written, clock } = saverWith()
+  let progress = start
+  for (let ms = 0; ms < 200; ms += 5) {
+    clock.ms = ms
+    progress = after(progress, progress.next)
+    saver.offer(progress)
+    await new Promise(setImmediate)
+  }
+  expect(written.map(({ next }) => next)).toEqual([2n, 12n, 22n, 32n])
+  await saver.flush()
+  expect(written.at(-1)?.next).toBe(41n)
+})
+
+test('only what changed since the last write is written, and nothing when nothing did', async () => {
+  const { saver, written } = saverWith()
+  const first = after(start, 3n, 7n)
+  saver.offer(first)
+  await saver.flush()
+  saver.offer(after(first))
+  await saver.flush()
+  saver.offer(after(first, 2n))
+  await saver.flush()
+  expect(written).toEqual([
+    {
+      next: 8n,
+      gaps: {
+        closed: [],
+        opened: [
+          { first: 1n, last: 2n, holders: null },
+          { first: 4n, last: 6n, holders: null },
+        ],
+      },
+    },
+    { next: 8n, gaps: { closed: [], opened: [{ first: 1n, last: 1n, holders: null }] } },
+  ])
+})
+
+test('a write refused by the epoch ends it', async () => {
+  const { saver } = saverWith(async () => false)
+  saver.offer(after(start, 1n))
+  await expect(saver.flush()).rejects.toMatchObject({ code: 'progress_fenced' })
+})
+
+test('a write that failed is not taken for done: every later call throws', async () => {
+  const { saver } = saverWith(async () => {
+    throw new Error('connection lost')
+  })
+  saver.offer(after(start, 1n))
+  await expect(saver.flush()).rejects.toThrow('connection lost')
+  expect(() => saver.offer(after(start, 1n, 2n))).toThrow('connection lost')
+})

@@ -1,0 +1,83 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { RelayState } from './relay-state.ts'
+import type { TableStatus } from './relay-table.ts'
+
+export type RelayMetrics = ReturnType<typeof openRelayMetrics>
+
+/** The relay's own figures. `tableStatus` is asked at each scrape; without an answer it is left out. */
+export function openRelayMetrics(
+  registry: Registry,
+  state: RelayState,
+  tableStatus: () => Promise<TableStatus>,
+) {
+  const registers = [registry]
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name: `sluice_relay_${name}`,
+      help,
+      registers,
+      collect() {
+        this.set(value())
+      },
+    })
+  gauge('leader', '1 while this process leads', () => (state.leading ? 1 : 0))
+  gauge('epoch', 'Epoch of the last leadership of this process', () => Number(state.epoch ?? 0))
+  gauge('next_position', 'Lowest position not read yet by this process', () => Number(state.next))
+  gauge('open_gaps', 'Ranges of positions below it that may still fill', () => state.openGaps)
+  registerTableGauges(registry, tableStatus)
+  return {
+    records: new Counter({
+      name: 'sluice_relay_published_records_total',
+      help: 'Records that Kafka confirmed',
+      registers,
+    }),
+    payloadBytes: new Counter({
+      name: 'sluice_relay_published_payload_bytes_total',
+      help: 'Bytes of payload that Kafka confirmed',
+      registers,
+    }),
+    batches: new Counter({
+      name: 'sluice_relay_batches_total',
+      help: 'Batches that Kafka confirmed',
+      registers,
+    }),
+    failedAttempts: new Counter({
+      name: 'sluice_relay_failed_attempts_total',
+      help: 'Attempts to publish a batch that failed and were tried again',
+      registers,
+    }),
+    failures: new Counter({
+      name: 'sluice_relay_failures_total',
+      help: 'Ends of a leadership, or of the wait for one, by code',
+      labelNames: ['code'] as const,
+      registers,
+    }),
+    publishSeconds: new Histogram({
+      name: 'sluice_relay_publish_seconds',
+      help: 'Time from sending a batch to its confirmation, repeats included',
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30],
+      registers,
+    }),
+  }
+}
+
+function registerTableGauges(registry: Registry, tableStatus: () => Promise<TableStatus>): void {
+  const oldest = new Gauge({
+    name: 'sluice_relay_oldest_unpublished_seconds',
+    help: 'Age of the oldest committed row not saved as published',
+    registers: [registry],
+  })
+  const backlog = new Gauge({
+    name: 'sluice_relay_backlog_rows',
+    help: 'Committed rows not saved as published, counted up to a bound',
+    registers: [registry],
+    async collect() {
+      const status = await tableStatus().catch(() => undefined)
+      this.reset()
+      oldest.reset()
+      if (status === undefined) return
+      backlog.set(status.backlog)
+      oldest.set((status.oldestUnpublishedMs ?? 0) / 1_000)
+    },
+  })
+}

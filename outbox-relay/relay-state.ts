@@ -1,0 +1,96 @@
+import type { Log } from 'service/log'
+import { type Batch, defaultLimits } from './cursor.ts'
+import type { Lease } from './lease.ts'
+import type { Progress } from './progress.ts'
+import type { RelayMetrics } from './relay-metrics.ts'
+
+export type LastBatch = {
+  rows: number
+  payloadBytes: number
+  firstPosition: string
+  lastPosition: string
+  publishMs: number
+  /** RFC 3339. */
+  at: string
+}
+
+export type LastError = { code: string; message: string; at: string }
+
+/** What this process is doing, for `GET /relay` and the metrics. One per process, changed in place. */
+export type RelayState = {
+  leading: boolean
+  /** Of the present or last leadership of this process. */
+  epoch: string | null
+  /** As read, which is ahead of what is saved. */
+  next: bigint
+  openGaps: number
+  lastBatch: LastBatch | null
+  lastError: LastError | null
+}
+
+export function newRelayState(): RelayState {
+  return { leading: false, epoch: null, next: 0n, openGaps: 0, lastBatch: null, lastError: null }
+}
+
+/** Where the relay's doings are noted. */
+export type Notes = { state: RelayState; metrics: RelayMetrics; log: Log }
+
+export function noteLeading({ state, log }: Notes, { epoch }: Lease, leading: boolean): void {
+  Object.assign(state, { leading, epoch })
+  if (leading) log.info({ event: 'leading', epoch }, `leading, epoch ${epoch}`)
+  else log.info({ event: 'leading_ended', epoch }, 'not leading any more')
+}
+
+export function noteBatch(notes: Notes, batch: Batch, publishMs: number): void {
+  const { rows, positions, payloadBytes, after } = batch
+  const { metrics, state } = notes
+  metrics.records.inc(rows.length)
+  metrics.payloadBytes.inc(payloadBytes)
+  metrics.batches.inc()
+  metrics.publishSeconds.observe(publishMs / 1_000)
+  state.lastBatch = {
+    rows: rows.length,
+    payloadBytes,
+    firstPosition: String(positions[0]),
+    lastPosition: String(positions.at(-1)),
+    publishMs: Math.round(publishMs * 10) / 10,
+    at: new Date().toISOString(),
+  }
+  noteProgress(notes, after)
+}
+
+export function noteProgress({ state, log }: Notes, { next, gaps }: Progress): void {
+  const { openGaps } = defaultLimits
+  if (gaps.length > openGaps && state.openGaps <= openGaps) {
+    log.error(
+      { event: 'gap_limit_reached', gaps: gaps.length },
+      'too many open gaps: nothing new is published until some close. A transaction that wrote to ' +
+        'outbox.events is open; find it in pg_stat_activity or pg_prepared_xacts and end it',
+    )
+  }
+  Object.assign(state, { next, openGaps: gaps.length })
+}
+
+/** A batch that Kafka has not taken yet; it is sent again. */
+export function noteFailedAttempt({ state, metrics }: Notes, error: unknown): void {
+  metrics.failedAttempts.inc()
+  state.lastError = lastError('publish_failed', error)
+}
+
+/** The end of a leadership, or of the wait for one. */
+export function noteFailure({ state, metrics }: Notes, error: unknown): void {
+  const code = codeOf(error)
+  metrics.failures.inc({ code })
+  state.lastError = lastError(code, error)
+}
+
+function lastError(code: string, error: unknown): LastError {
+  const message = error instanceof Error ? error.message : String(error)
+  return { code, message, at: new Date().toISOString() }
+}
+
+/** An error's stable code; those of libraries (ECONNREFUSED, 57P01) are stable too. */
+function codeOf(error: unknown): string {
+  const { code } = (error ?? {}) as { code?: unknown }
+  return typeof code === 'string' ? code : 'unknown'
+}

@@ -1,0 +1,38 @@
+import { httpProblem } from 'service/problem'
+import type { Route } from 'service/route'
+import type { RelayState } from './relay-state.ts'
+import { readTableStatus } from './relay-table.ts'
+import { type Queryable, queryText } from './text-query.ts'
+
+/** The backlog is counted up to here: this many means "at least". */
+export const backlogBound = 10_000
+
+/**
+ * `GET /relay`: mode, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
+ * the same on every replica; lastBatch and lastError are of the process that answers.
+ */
+export function relayRoute(db: Queryable, state: RelayState): Route {
+  return {
+    method: 'GET',
+    path: '/relay',
+    async handle() {
+      const status = await readTableStatus(db, backlogBound).catch((cause: unknown) => {
+        throw Object.assign(httpProblem('unavailable', { detail: 'the write database is away' }), {
+          cause,
+        })
+      })
+      const { lastBatch, lastError } = state
+      return { status: 200, body: { ...status, lastBatch, lastError } }
+    },
+  }
+}
+
+/** Judges this process and its Postgres only: a standby is ready, and so is a leader without Kafka. */
+export async function readiness(db: Queryable): Promise<readonly string[]> {
+  try {
+    await queryText(db, { name: 'ready', text: 'select 1', values: [], timeoutMs: 2_000 })
+    return []
+  } catch (error) {
+    return [`the write database does not answer: ${(error as Error).message}`]
+  }
+}

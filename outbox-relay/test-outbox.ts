@@ -1,0 +1,130 @@
+import { randomUUID } from 'node:crypto'
+import { testDatabases } from 'local-stack/test-databases'
+import { openPool } from 'migrations/database'
+import pg from 'pg'
+import {
+  type Cursor,
+  type CursorLimits,
+  cursorSession,
+  defaultLimits,
+  openCursor,
+} from './cursor.ts'
+import type { Progress } from './progress.ts'
+import type { OutboxRow } from './wire.ts'
+
+// What the tests with a database share: an outbox of their own, writers as the command side is one,
+// and a relay that only remembers what it read.
+
+export type EventToInsert = {
+  aggregateId: string
+  version: number
+  aggregateType?: string
+  type?: string
+  payload?: string
+}
+
+export type TestOutbox = Awaited<ReturnType<typeof testOutbox>>
+
+/** A migrated database, with a pool as sluice_relay. */
+export async function testOutbox() {
+  await using cleanup = new AsyncDisposableStack()
+  const databases = cleanup.use(await testDatabases())
+  const relayUrl = databases.write('sluice_relay')
+  const onError = () => {} // The statement that was running reports it.
+  const pool = cleanup.use(
+    openPool({ url: relayUrl, applicationName: 'test-relay', maxConnections: 4, onError }),
+  )
+  const kept = cleanup.move()
+  return {
+    pool,
+    relayUrl,
+    superuserUrl: databases.write(),
+    /** A session of the command side, whose transactions the test opens and ends. */
+    writer: () => connect(databases.write('sluice_command')),
+    superuser: () => connect(databases.write()),
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  }
+}
+
+export type Session = Awaited<ReturnType<typeof connect>>
+
+export async function connect(url: string, settings: Readonly<Record<string, string>> = {}) {
+  const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`)
+  const client = new pg.Client({
+    connectionString: url,
+    options: options.join(' ').replaceAll('read committed', 'read\\ committed'),
+  })
+  client.on('error', () => {}) // The statement that was running reports it.
+  await client.connect()
+  return {
+    client,
+    sql: async (text: string) => void (await client.query(text)),
+    insert: (...events: EventToInsert[]) => insertEvents(client, events),
+    [Symbol.asyncDispose]: () => client.end(),
+  }
+}
+
+/** Inserts in one statement, in the order given; returns their positions. */
+export async function insertEvents(
+  client: Pick<pg.ClientBase, 'query'>,
+  events: readonly EventToInsert[],
+): Promise<bigint[]> {
+  const column = (value: (event: EventToInsert) => string | number) => events.map(value)
+  const { rows } = await client.query<{ position: string }>(
+    `insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload,
+        source, specversion, traceparent, correlationid, causationid, occurred_at)
+     select id, aggregatetype, aggregateid, version, type, payload::json,
+            'urn:sluice:command-api', '1.0',
+            '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', 'corr-1', 'cause-1', now()
+       from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[])
+            with ordinality as e (id, aggregatetype, aggregateid, version, type, payload, n)
+      order by n
+     returning position`,
+    [
+      column(() => randomUUID()),
+      column((event) => event.aggregateType ?? 'account'),
+      column((event) => event.aggregateId),
+      column((event) => event.version),
+      column((event) => event.type ?? 'FundsDeposited.v1'),
+      column((event) => event.payload ?? '{"amount":"1"}'),
+    ],
+  )
+  return rows.map((row) => BigInt(row.position))
+}
+
+/** A relay without Kafka: what it reads counts as published. */
+export class ReadingRelay {
+  progress: Progress
+  readonly read: string[] = []
+  #cursor: Cursor
+
+  constructor(session: Session, limits: Partial<CursorLimits> = {}, from?: Progress) {
+    this.progress = from ?? { next: 1n, gaps: [] }
+    this.#cursor = openCursor(session.client, { ...defaultLimits, ...limits })
+  }
+
+  /** As after a lost connection: the same progress, another session. */
+  reconnect(session: Session): void {
+    this.#cursor = openCursor(session.client)
+  }
+
+  /** One statement. Returns what it brought, as `aggregate@version`. */
+  async poll(): Promise<string[]> {
+    const batch = await this.#cursor.read(this.progress)
+    this.progress = batch.after
+    const brought = batch.rows.map(nameOf)
+    this.read.push(...brought)
+    return brought
+  }
+
+  get gaps(): (readonly [bigint, bigint])[] {
+    return this.progress.gaps.map((gap) => [gap.first, gap.last])
+  }
+}
+
+export function nameOf(row: OutboxRow): string {
+  return `${row[3]}@${row[4]}`
+}
+
+/** The relay's reading session, by its real settings. */
+export const readingSession = (url: string) => connect(url, cursorSession)

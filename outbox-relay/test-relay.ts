@@ -1,0 +1,71 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { waitUntil } from 'local-stack/wait-until'
+
+/** A line of the relay's log. */
+export type LogLine = {
+  event?: string
+  level?: string
+  msg?: string
+  url?: string
+  err?: LoggedError
+}
+type LoggedError = { code?: string; message?: string; details?: Record<string, unknown> }
+
+export type RelayAnswer = {
+  mode: string
+  leader: string | null
+  epoch: string
+  next: string
+  gaps: number
+  backlog: number
+  oldestUnpublishedMs: number | null
+  lastBatch: { rows: number; lastPosition: string } | null
+  lastError: { code: string; message: string } | null
+}
+
+export type RelayProcess = Awaited<ReturnType<typeof startRelay>>
+
+/** A relay as its own process, on a port of its own. Resolves when it answers HTTP. */
+export async function startRelay(environment: Record<string, string>) {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('./main.ts', import.meta.url))], {
+    env: { PATH: process.env.PATH, AUTH: 'off', RELAY_PORT: '0', ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const exited = once(child, 'exit').then(([code, signal]: unknown[]) => ({ code, signal }))
+  const lines: LogLine[] = []
+  let errors = ''
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    lines.push(JSON.parse(line) as LogLine)
+  })
+  child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()))
+  const ended = () => child.exitCode !== null || child.signalCode !== null
+  const logged = (event: string) => lines.find((line) => line.event === event)
+  const stop = async (signal: NodeJS.Signals) => {
+    child.kill(signal)
+    return exited
+  }
+  const relay = {
+    lines,
+    logged,
+    exited,
+    stop,
+    errors: () => errors,
+    get url() {
+      return logged('started')?.url ?? ''
+    },
+    async status(): Promise<RelayAnswer> {
+      const response = await fetch(`${relay.url}/relay`)
+      return (await response.json()) as RelayAnswer
+    },
+    /** A kill: a test that cares how it ends asks for that itself. */
+    [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')),
+  }
+  await waitUntil(() => logged('started') !== undefined || ended(), {
+    what: 'the relay to start',
+    deadlineMs: 20_000,
+  })
+  return relay
+}

@@ -1,0 +1,187 @@
+import { randomUUID } from 'node:crypto'
+import { heartbeatIds, heartbeatType } from 'command-api/events'
+import { testDatabases } from 'local-stack/test-databases'
+import { openPool } from 'migrations/database'
+import type { OutboxRow } from 'outbox-relay/wire'
+import { afterAll, expect, test } from 'vitest'
+import { accounts } from './accounts.ts'
+import { applyChunk } from './chunk.ts'
+import { databaseFault } from './database-fault.ts'
+import { readOffsets } from './offsets.ts'
+import type { Projection } from './projection.ts'
+import { projectorSessionSettings } from './projector.ts'
+import { consumed, eventRow, historyOf, outboxRow, timeOf } from './test-events.ts'
+import { inTransaction } from './transaction.ts'
+
+const cleanup = new AsyncDisposableStack()
+const databases = cleanup.use(await testDatabases())
+const pool = cleanup.use(
+  openPool({
+    url: databases.read('sluice_projector'),
+    applicationName: 'test',
+    maxConnections: 4,
+    settings: projectorSessionSettings,
+    onError: () => {},
+  }),
+)
+afterAll(() => cleanup.disposeAsync())
+
+/** One partition of a topic of its own, with what was sent to it. */
+function newLog(...rows: OutboxRow[]) {
+  const topic = `topic-${randomUUID()}`
+  const topicId = randomUUID()
+  return {
+    topicId,
+    rows,
+    chunk: (from: number, end = rows.length) => ({
+      topic,
+      partition: 0,
+      fetchOffset: BigInt(from),
+      records: rows.slice(from, end).map((row, index) => consumed(row, BigInt(from + index))),
+    }),
+    next: async () => (await readOffsets(pool, { projection: 'accounts', topic }))[0]?.next,
+  }
+}
+
+type Log = ReturnType<typeof newLog>
+
+const apply = (log: Log, from: number, { end, projection = accounts }: Options = {}) =>
+  applyChunk({ pool, projection, topicId: log.topicId }, log.chunk(from, end))
+
+type Options = { end?: number; projection?: Projection }
+
+async function versionOf(account: string): Promise<number> {
+  const { rows } = await pool.query<{ version: string }>(
+    'select version from read.accounts where id = $1',
+    [account],
+  )
+  return Number(rows[0]?.version ?? 0)
+}
+
+test('a chunk moves the offset with what it applied', async () => {
+  const log = newLog(...historyOf('moves', 6))
+  expect(await apply(log, 0, { end: 4 })).toMatchObject({ kind: 'applied', next: 4n, applied: 4 })
+  expect(await log.next()).toBe(4n)
+  expect(await apply(log, 4)).toMatchObject({ kind: 'applied', next: 6n, applied: 2 })
+  expect([await log.next(), await versionOf('moves')]).toEqual([6n, 6])
+})
+
+test('an owner that was paused and replaced applies nothing when it wakes', async () => {
+  const log = newLog(...historyOf('zombie', 6))
+  await apply(log, 0, { end: 2 })
+  await apply(log, 2)
+  expect(await apply(log, 2)).toMatchObject({ kind: 'moved', stored: { next: 6n } })
+  expect(await log.next()).toBe(6n)
+})
+
+test('of two owners of one partition at the same moment only one applies', async () => {
+  const log = newLog(...historyOf('race', 50))
+  const outcomes = await Promise.all([1, 2, 3].map(() => apply(log, 0)))
+  expect(outcomes.map(({ kind }) => kind).toSorted()).toEqual(['applied', 'moved', 'moved'])
+  expect(await versionOf('race')).toBe(50)
+})
+
+test('offsets of a topic made anew are not taken for those of the old one', async () => {
+  const log = newLog(...historyOf('anew', 2))
+  await apply(log, 0)
+  const outcome = await apply({ ...log, topicId: randomUUID() }, 2)
+  expect(outcome).toMatchObject({ kind: 'moved', stored: { topicId: log.topicId } })
+})
+
+test('a failure between apply and commit leaves neither rows nor offset', async () => {
+  const log = newLog(...historyOf('crash', 3))
+  const crashing: Projection = {
+    name: 'accounts',
+    apply: async (transaction, events) => {
+      await accounts.apply(transaction, events)
+      await transaction.query('select pg_terminate_backend(pg_backend_pid())')
+      throw new Error('not reached')
+    },
+  }
+  const failure = await apply(log, 0, { projection: crashing }).catch((error: unknown) => error)
+  expect(databaseFault(failure)).toBe('passing')
+  expect([await log.next(), await versionOf('crash')]).toEqual([undefined, 0])
+  expect(await apply(log, 0)).toMatchObject({ kind: 'applied', applied: 3, duplicates: 0 })
+})
+
+test('a gap stops at the event that came too early, with everything before it applied', async () => {
+  const history = historyOf('gap', 4)
+  const log = newLog(history[0]!, history[1]!, history[3]!, eventRow('after-gap', 1))
+  expect(await apply(log, 0)).toMatchObject({
+    next: 2n,
+    applied: 2,
+    stop: { code: 'version_gap', offset: 2n, account: 'gap', wanted: 3, seen: 4 },
+  })
+  expect([await log.next(), await versionOf('gap'), await versionOf('after-gap')]).toEqual([
+    2n,
+    2,
+    0,
+  ])
+  expect(await apply(log, 2)).toMatchObject({ next: 2n, applied: 0, stop: { offset: 2n } })
+})
+
+test('a changed history stops as a conflict', async () => {
+  const log = newLog(...historyOf('changed', 2), eventRow('changed', 2, { amount: '11' }))
+  expect(await apply(log, 0)).toMatchObject({
+    next: 2n,
+    stop: { code: 'version_conflict', offset: 2n, account: 'changed' },
+  })
+})
+
+test('a record that cannot be read stops there, with everything before it applied', async () => {
+  const unknown = eventRow('unread', 3, { type: 'Tomorrow.v9' })
+  const log = newLog(...historyOf('unread', 2), unknown, eventRow('unread', 4))
+  expect(await apply(log, 0)).toMatchObject({
+    next: 2n,
+    applied: 2,
+    stop: { code: 'unknown_event_type', offset: 2n },
+  })
+  expect(await versionOf('unread')).toBe(2)
+})
+
+test('records missing at the start or in the middle stop before what follows them', async () => {
+  const log = newLog(...historyOf('missing', 6))
+  const atStart = { ...log.chunk(2), fetchOffset: 0n }
+  const settings = { pool, projection: accounts, topicId: log.topicId }
+  expect(await applyChunk(settings, atStart)).toMatchObject({
+    next: 0n,
+    applied: 0,
+    stop: { code: 'records_missing', offset: 0n },
+  })
+  const { records, ...chunk } = log.chunk(0)
+  const outcome = await applyChunk(settings, { ...chunk, records: records.toSpliced(3, 1) })
+  expect(outcome).toMatchObject({ next: 3n, applied: 3, stop: { code: 'records_missing' } })
+})
+
+test('a heartbeat is noted, the newest of its partition, and no account is touched', async () => {
+  const beat = (version: number) =>
+    outboxRow({
+      account: heartbeatIds[0]!,
+      version,
+      type: heartbeatType,
+      at: timeOf(version),
+      payload: { at: timeOf(version) },
+    })
+  const log = newLog(beat(1), beat(2), eventRow('beside-heartbeat', 1), beat(1))
+  const noted = async () => {
+    const { rows } = await pool.query<{ occurred_at: Date }>(
+      `select occurred_at from read.heartbeats where projection = 'accounts' and partition = 0`,
+    )
+    return rows[0]?.occurred_at
+  }
+  expect(await apply(log, 0, { end: 3 })).toMatchObject({ heartbeats: 2, applied: 1 })
+  expect(await noted()).toEqual(new Date(timeOf(2)))
+  await apply(log, 3)
+  expect(await noted()).toEqual(new Date(timeOf(2)))
+  expect(await versionOf(heartbeatIds[0]!)).toBe(0)
+})
+
+test('a connection that does not answer is cut after the deadline, and the pool goes on', async () => {
+  const begun = performance.now()
+  const silent = inTransaction(pool, 200, (client) => client.query('select pg_sleep(20)'))
+  await expect(silent).rejects.toMatchObject({ code: 'transaction_timeout' })
+  expect(performance.now() - begun).toBeLessThan(2_000)
+  await inTransaction(pool, 5_000, (client) => client.query('select 1'))
+  await pool.query(`select pg_terminate_backend(pid) from pg_stat_activity
+    where query like '%pg_sleep(20)' and pid <> pg_backend_pid() and usename = current_user`)
+})

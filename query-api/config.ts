@@ -1,0 +1,27 @@
+import {
+  brokerList,
+  httpUrl,
+  port,
+  postgresUrl,
+  readEnvironment,
+  serviceEnvironment,
+  wholeNumber,
+} from 'service/environment'
+import { z } from 'zod'
+
+export const variables = serviceEnvironment({
+  QUERY_API_PORT: port(4020),
+  READ_DATABASE_URL: postgresUrl,
+  PROJECTOR_DATABASE_URL: postgresUrl,
+  KAFKA_BROKERS: brokerList,
+  CURSOR_SECRET: z.string().min(32, 'must be at least 32 characters'),
+  COMMAND_API_URL: httpUrl.optional(),
+  RELAY_URL: httpUrl.optional(),
+  HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
+})
+
+/**
+ * Settings of the query API. READ_DATABASE_URL is that of the role sluice_query,
+ * PROJECTOR_DATABASE_URL that of sluice_projector, on the same database.
+ */
+export const readConfig = () => readEnvironment(variables)

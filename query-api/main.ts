@@ -1,0 +1,73 @@
+import { openDatabase, openPool } from 'migrations/database'
+import type { ReadDatabase } from 'migrations/read'
+import { openAccess, openToAll } from 'service/access'
+import { serveHttp } from 'service/http'
+import { openLog } from 'service/log'
+import { openMetrics } from 'service/metrics'
+import { exitLoudly, stopSignal } from 'service/stop'
+import { accounts, accountVersions } from './accounts.ts'
+import { readConfig } from './config.ts'
+import { openFreshness } from './freshness.ts'
+import { projectionMetrics } from './projection-metrics.ts'
+import { projectorSessionSettings, runProjector } from './projector.ts'
+import { projectionReadiness } from './readiness.ts'
+import { projectionRoutes } from './report.ts'
+import { accountRoutes } from './routes.ts'
+import { newStatus } from './status.ts'
+
+// Each projection of the table runs in a consumer group of its own.
+const projections = [accounts]
+
+try {
+  const config = readConfig()
+  const log = openLog('query-api', config.LOG_LEVEL)
+  const signal = stopSignal()
+  const metrics = openMetrics('query-api')
+  const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
+  const onError = (error: Error) =>
+    log.warn({ event: 'connection_lost', err: error }, 'connection lost')
+  await using database = openDatabase<ReadDatabase>({
+    url: config.READ_DATABASE_URL,
+    applicationName: 'sluice-query-api',
+    maxConnections: 8,
+    onError,
+  })
+  await using pool = openPool({
+    url: config.PROJECTOR_DATABASE_URL,
+    applicationName: 'sluice-projector',
+    maxConnections: 4 * projections.length,
+    settings: projectorSessionSettings,
+    onError,
+  })
+  const jobs = projections.map((each) => ({ projection: each, status: newStatus(each.name) }))
+  const statuses = jobs.map(({ status }) => status)
+  const versionsOf = (ids: readonly string[]) => accountVersions(database, ids)
+  const freshness = openFreshness({ versionsOf, signal })
+  const observe = projectionMetrics(metrics.registry, statuses, freshness.waiters)
+  await using http = await serveHttp({
+    host: config.HOST,
+    port: config.QUERY_API_PORT,
+    routes: [
+      ...accountRoutes({ database, freshness, cursorSecret: config.CURSOR_SECRET }),
+      ...projectionRoutes(database, statuses),
+    ],
+    access,
+    readiness: projectionReadiness({
+      database,
+      statuses,
+      heartbeatSeconds: config.HEARTBEAT_SECONDS,
+      stages: { 'command-api': config.COMMAND_API_URL, 'outbox-relay': config.RELAY_URL },
+    }),
+    log,
+    metrics,
+  })
+  log.info({ event: 'started', url: http.url }, `query API on ${http.url}`)
+  const shared = { pool, brokers: config.KAFKA_BROKERS, signal, log }
+  const running = jobs.map((job) =>
+    runProjector({ ...job, ...shared, observeSeconds: observe(job.projection.name) }),
+  )
+  await Promise.all(running)
+  log.info({ event: 'stopping' }, 'stopping: running requests finish')
+} catch (error) {
+  exitLoudly(error)
+}

@@ -1,0 +1,95 @@
+import type { Pool } from 'pg'
+import type { Transaction } from './projection.ts'
+
+// One row per projection and partition says how far it is applied, written in the transaction that
+// applied it. The topic's id is kept with it: offsets of a topic made anew mean other records.
+
+export type Place = { projection: string; topic: string; partition: number }
+export type StoredOffset = { partition: number; topicId: string; next: bigint }
+
+type Row = { partition: number; topic_id: string; next_offset: string }
+
+const storedOf = ({ partition, topic_id, next_offset }: Row): StoredOffset => ({
+  partition,
+  topicId: topic_id,
+  next: BigInt(next_offset),
+})
+
+/** All rows of a projection, whoever's partitions they are. */
+export async function readOffsets(
+  database: Pool | Transaction,
+  { projection, topic }: Omit<Place, 'partition'>,
+): Promise<StoredOffset[]> {
+  const { rows } = await database.query<Row>(
+    `select partition, topic_id, next_offset from read.offsets
+      where projection = $1 and topic = $2 order by partition`,
+    [projection, topic],
+  )
+  return rows.map(storedOf)
+}
+
+/** Makes the rows that are missing, at 0; then says what is stored for these partitions. */
+export async function ensureOffsets(
+  database: Pool | Transaction,
+  { projection, topic, topicId }: { projection: string; topic: string; topicId: string },
+  partitions: readonly number[],
+): Promise<StoredOffset[]> {
+  await database.query(
+    `insert into read.offsets (projection, topic, partition, topic_id, next_offset)
+      select $1, $2, unnest($3::int[]), $4, 0 on conflict do nothing`,
+    [projection, topic, partitions, topicId],
+  )
+  const stored = await readOffsets(database, { projection, topic })
+  return stored.filter(({ partition }) => partitions.includes(partition))
+}
+
+/** Locks a partition's row, making it at 0 where it is missing: the owner's proof that it is alone. */
+export async function lockOffset(
+  transaction: Transaction,
+  place: Place,
+  topicId: string,
+): Promise<StoredOffset> {
+  const { projection, topic, partition } = place
+  const select = {
+    name: 'lock-offset',
+    text: `select partition, topic_id, next_offset from read.offsets
+      where projection = $1 and topic = $2 and partition = $3 for update`,
+    values: [projection, topic, partition],
+  }
+  let { rows } = await transaction.query<Row>(select)
+  if (rows.length === 0) {
+    await ensureOffsets(transaction, { projection, topic, topicId }, [partition])
+    rows = (await transaction.query<Row>(select)).rows
+  }
+  return storedOf(rows[0]!)
+}
+
+export async function saveOffset(
+  transaction: Transaction,
+  { projection, topic, partition }: Place,
+  next: bigint,
+): Promise<void> {
+  await transaction.query({
+    name: 'save-offset',
+    text: `update read.offsets set next_offset = $4
+      where projection = $1 and topic = $2 and partition = $3`,
+    values: [projection, topic, partition, next],
+  })
+}
+
+/** Notes the newest heartbeat; a repeated older one changes nothing. */
+export async function noteHeartbeat(
+  transaction: Transaction,
+  { projection, partition }: Place,
+  occurredAt: string,
+): Promise<void> {
+  await transaction.query({
+    name: 'note-heartbeat',
+    text: `insert into read.heartbeats as h (projection, partition, occurred_at, applied_at)
+      values ($1, $2, $3, clock_timestamp())
+      on conflict (projection, partition) do update
+        set occurred_at = excluded.occurred_at, applied_at = excluded.applied_at
+        where h.occurred_at < excluded.occurred_at`,
+    values: [projection, partition, occurredAt],
+  })
+}

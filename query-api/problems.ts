@@ -1,0 +1,10 @@
+import { catalogue } from 'service/problem'
+
+/** Every refusal that the query API adds to those of any HTTP service. Codes never change. */
+export const problem = catalogue({
+  invalid_token: { status: 400, title: 'Consistency-Token is not one that a command gave' },
+  invalid_cursor: { status: 400, title: 'The cursor is not one that this list gave' },
+  account_not_found: { status: 404, title: 'There is no such account' },
+  projection_late: { status: 503, title: 'The write that the token names is not readable yet' },
+  too_many_waiters: { status: 503, title: 'Too many reads are waiting for a write' },
+})

@@ -1,0 +1,65 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { ProjectionStatus } from './status.ts'
+
+/**
+ * Figures of the projections, read from their statuses whenever they are asked for. Gives what
+ * takes the time of one chunk.
+ */
+export function projectionMetrics(
+  registry: Registry,
+  statuses: readonly ProjectionStatus[],
+  waiters: () => number,
+): (projection: string) => (seconds: number) => void {
+  const registers = [registry]
+  void new Counter({
+    name: 'sluice_projection_events_total',
+    help: 'Events by what became of them',
+    labelNames: ['projection', 'outcome'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, applied, duplicates, heartbeats } of statuses) {
+        this.inc({ projection, outcome: 'applied' }, applied)
+        this.inc({ projection, outcome: 'duplicate' }, duplicates)
+        this.inc({ projection, outcome: 'heartbeat' }, heartbeats)
+      }
+    },
+  })
+  void new Gauge({
+    name: 'sluice_projection_lag_events',
+    help: 'Events in the log that are not applied yet, of partitions assigned to this process',
+    labelNames: ['projection', 'partition'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, lags } of statuses) {
+        for (const [partition, lag] of lags) this.set({ projection, partition }, lag)
+      }
+    },
+  })
+  void new Gauge({
+    name: 'sluice_projection_stopped_partitions',
+    help: 'Partitions that stopped rather than lose or misapply an event',
+    labelNames: ['projection'],
+    registers,
+    collect() {
+      for (const { projection, stopped } of statuses) this.set({ projection }, stopped.size)
+    },
+  })
+  void new Gauge({
+    name: 'sluice_freshness_waiters',
+    help: 'Reads that wait for the write their token names',
+    registers,
+    collect() {
+      this.set(waiters())
+    },
+  })
+  const chunkSeconds = new Histogram({
+    name: 'sluice_projection_batch_seconds',
+    help: 'Time from a chunk of records being handed over to its transaction being committed',
+    labelNames: ['projection'] as const,
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30],
+    registers,
+  })
+  return (projection) => (seconds) => chunkSeconds.observe({ projection }, seconds)
+}

@@ -1,0 +1,303 @@
+import { randomUUID } from 'node:crypto'
+import { heartbeatIds, heartbeatType } from 'command-api/events'
+import { encodeToken } from 'command-api/token'
+import { openProducer } from 'kafka/producer'
+import { createTopic, deleteTopic, truncateTopic } from 'kafka/test-topics'
+import { testBrokers, testDatabases } from 'local-stack/test-databases'
+import { openDatabase, openPool } from 'migrations/database'
+import type { ReadDatabase } from 'migrations/read'
+import { encode, type OutboxRow } from 'outbox-relay/wire'
+import { openToAll } from 'service/access'
+import { serveHttp } from 'service/http'
+import { openLog } from 'service/log'
+import { openMetrics } from 'service/metrics'
+import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
+import { accounts, accountVersions, findAccount } from './accounts.ts'
+import { openFreshness } from './freshness.ts'
+import type { Projection } from './projection.ts'
+import { projectorSessionSettings, runProjector } from './projector.ts'
+import { accountRoutes } from './routes.ts'
+import { newStatus, type ProjectionStatus } from './status.ts'
+import { historyOf, interleave, outboxRow, timeOf } from './test-events.ts'
+import { openTcpProxy, spawnProjector } from './test-faults.ts'
+
+const brokers = testBrokers()
+const log = openLog('query-api', 'fatal')
+const cleanup = new AsyncDisposableStack()
+const databases = cleanup.use(await testDatabases())
+const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
+const projectorUrl = databases.read('sluice_projector')
+const database = cleanup.use(
+  openDatabase<ReadDatabase>({ ...connection, url: databases.read('sluice_query') }),
+)
+const admin = cleanup.use(openPool({ ...connection, url: projectorUrl }))
+afterAll(() => cleanup.disposeAsync())
+
+const patient = { timeout: 20_000, interval: 20 }
+
+async function newTopic(partitions: number, name = `projector-${randomUUID()}`): Promise<string> {
+  await createTopic(brokers, name, partitions)
+  onTestFinished(() => deleteTopic(brokers, name).catch(() => {}))
+  return name
+}
+
+async function publish(topic: string, rows: readonly OutboxRow[]): Promise<void> {
+  await using producer = openProducer({ brokers, clientId: 'projector-test' })
+  const records = rows.map((row) => ({ ...encode(row), topic }))
+  await producer.publish(records, AbortSignal.timeout(20_000))
+}
+
+type Running = { status: ProjectionStatus; stop: () => Promise<void> }
+
+function start(
+  topic: string,
+  options: { groupId?: string; url?: string; projection?: Projection; chunkRecords?: number } = {},
+): Running {
+  const { groupId = `group-${randomUUID()}`, url = projectorUrl, chunkRecords = 2_000 } = options
+  const status = newStatus('accounts', { topic, groupId })
+  const pool = openPool({ ...connection, url, settings: projectorSessionSettings })
+  const control = new AbortController()
+  const running = runProjector({
+    projection: options.projection ?? accounts,
+    pool,
+    brokers,
+    status,
+    signal: control.signal,
+    log,
+    watchIntervalMs: 100,
+    chunkRecords,
+  })
+  running.catch(() => {})
+  let stopped: Promise<void> | undefined
+  const stop = () => {
+    control.abort()
+    stopped ??= (async () => {
+      try {
+        await running
+      } finally {
+        await pool.end()
+      }
+    })()
+    return stopped
+  }
+  onTestFinished(() => stop())
+  return { status, stop }
+}
+
+const names = (count: number, prefix: string = randomUUID()) =>
+  Array.from({ length: count }, (_, index) => `${prefix}-${index}`)
+
+async function allAt(ids: string[], version: number): Promise<boolean> {
+  const versions = await accountVersions(database, ids)
+  return ids.every((id) => versions.get(id) === version)
+}
+
+const reached = (ids: string[], version: number) => vi.waitUntil(() => allAt(ids, version), patient)
+
+test('events published to Kafka are read by GET, with the token of the last of them', async () => {
+  const topic = await newTopic(3)
+  start(topic)
+  const freshness = openFreshness({
+    versionsOf: (ids) => accountVersions(database, ids),
+    signal: new AbortController().signal,
+  })
+  await using http = await serveHttp({
+    host: '127.0.0.1',
+    port: 0,
+    routes: accountRoutes({ database, freshness, cursorSecret: 'x'.repeat(32) }),
+    access: openToAll,
+    readiness: async () => [],
+    log,
+    metrics: openMetrics('query-api'),
+  })
+  const [id] = names(1) as [string]
+  const [response] = await Promise.all([
+    fetch(`${http.url}/accounts/${id}`, {
+      headers: { 'Consistency-Token': encodeToken(new Map([[id, 5]])), Prefer: 'wait=20' },
+    }),
+    publish(topic, historyOf(id, 5)),
+  ])
+  expect(response.headers.get('consistency')).toBe('fresh')
+  expect(await response.json()).toMatchObject({ id, version: 5, ledgerBalance: '40' })
+})
+
+test('a topic delivered twice over is applied once, and heartbeats are noted', async () => {
+  const topic = await newTopic(3)
+  const ids = names(40)
+  const rows = interleave(ids.map((id) => historyOf(id, 10)))
+  const beat = { version: 1, type: heartbeatType, at: timeOf(1), payload: {} }
+  await publish(topic, rows)
+  await publish(topic, [...rows.slice(200), outboxRow({ ...beat, account: heartbeatIds[0]! })])
+  const { status } = start(topic)
+  await vi.waitUntil(() => status.applied + status.duplicates >= 600, patient)
+  await vi.waitUntil(() => status.heartbeats === 1, patient)
+  expect([status.applied, status.duplicates]).toEqual([400, 200])
+  expect(await allAt(ids, 10)).toBe(true)
+  await vi.waitUntil(
+    () => status.lags.size === 3 && Math.max(...status.lags.values()) === 0,
+    patient,
+  )
+})
+
+test('two owners and a rebalance in the middle: every event is applied once', async () => {
+  const topic = await newTopic(6)
+  const groupId = `group-${randomUUID()}`
+  const ids = names(60)
+  const histories = ids.map((id) => historyOf(id, 40))
+  const part = (from: number, end: number) =>
+    interleave(histories.map((history) => history.slice(from, end)))
+  const one = start(topic, { groupId, chunkRecords: 30 })
+  await publish(topic, part(0, 15))
+  const two = start(topic, { groupId, chunkRecords: 30 })
+  await publish(topic, part(15, 25))
+  await vi.waitUntil(() => two.status.assigned?.length === 3, patient)
+  await publish(topic, part(25, 30))
+  await reached(ids, 30)
+  await one.stop()
+  await publish(topic, part(30, 40))
+  await reached(ids, 40)
+  expect(one.status.applied + two.status.applied).toBe(2_400)
+  expect(one.status.duplicates + two.status.duplicates).toBe(0)
+  expect([...one.status.stopped, ...two.status.stopped]).toEqual([])
+})
+
+test('a crash between apply and commit is repeated from the stored offset', async () => {
+  const topic = await newTopic(1)
+  const [id] = names(1) as [string]
+  let crashes = 0
+  const crashing: Projection = {
+    name: 'accounts',
+    apply: async (transaction, events) => {
+      const applied = await accounts.apply(transaction, events)
+      if (crashes++ < 3) await transaction.query('select pg_terminate_backend(pg_backend_pid())')
+      return applied
+    },
+  }
+  await publish(topic, historyOf(id, 20))
+  const { status } = start(topic, { projection: crashing })
+  await reached([id], 20)
+  await vi.waitUntil(() => status.applied === 20, patient)
+  expect([crashes, status.duplicates, status.trouble]).toEqual([4, 0, undefined])
+})
+
+test('the process killed with -9 again and again: every event is applied once', async () => {
+  const topic = await newTopic(2)
+  const ids = names(20)
+  const total = 2_000
+  await publish(topic, interleave(ids.map((id) => historyOf(id, total / 20))))
+  const stored = async () => {
+    const { rows } = await admin.query<{ sum: string | null }>(
+      'select sum(next_offset) as sum from read.offsets where topic = $1',
+      [topic],
+    )
+    return Number(rows[0]?.sum ?? 0)
+  }
+  for (const threshold of [1, 400, 900]) {
+    const child = spawnProjector({ topic, brokers, url: projectorUrl })
+    await vi.waitUntil(async () => (await stored()) >= threshold, { timeout: 20_000, interval: 2 })
+    await child.kill()
+    expect(await stored()).toBeLessThan(total)
+  }
+  start(topic)
+  await reached(ids, total / 20)
+  expect(await stored()).toBe(total)
+  for (const id of ids) {
+    expect(await findAccount(database, id)).toMatchObject({ ledgerBalance: '990' })
+  }
+})
+
+test('Postgres away is waited for, and then everything is applied once', async () => {
+  const topic = await newTopic(2)
+  await using proxy = await openTcpProxy(projectorUrl)
+  const ids = names(10)
+  const histories = ids.map((id) => historyOf(id, 6))
+  const { status } = start(topic, { url: proxy.url })
+  await publish(topic, interleave(histories.map((history) => history.slice(0, 3))))
+  await reached(ids, 3)
+  proxy.cut()
+  await publish(topic, interleave(histories.map((history) => history.slice(3))))
+  await vi.waitUntil(() => status.trouble !== undefined, patient)
+  expect(await allAt(ids, 3)).toBe(true)
+  proxy.mend()
+  await reached(ids, 6)
+  await vi.waitUntil(() => status.trouble === undefined, patient)
+  expect(status.stopped.size).toBe(0)
+})
+
+test('a gap stops its partition and the others go on', async () => {
+  const topic = await newTopic(3)
+  const ids = names(30)
+  const [broken, ...sound] = ids as [string, ...string[]]
+  const { status } = start(topic)
+  await publish(topic, interleave(ids.map((id) => historyOf(id, 2))))
+  await reached(ids, 2)
+  const rest = interleave(sound.map((id) => historyOf(id, 4).slice(2)))
+  await publish(topic, [...historyOf(broken, 4).slice(3), ...rest])
+  await vi.waitUntil(() => status.stopped.size === 1, patient)
+  const [partition, reason] = [...status.stopped][0]!
+  expect(reason).toMatchObject({ code: 'version_gap', account: broken, wanted: 3, seen: 4 })
+  const lag = () => [...status.lags].filter(([, lag]) => lag > 0).map(([number]) => number)
+  await vi.waitUntil(() => status.lags.size === 3 && lag().join() === String(partition), patient)
+  expect(await accountVersions(database, [broken])).toEqual(new Map([[broken, 2]]))
+})
+
+test('a topic made anew under the same name stops every partition, and is not read from 0', async () => {
+  const topic = await newTopic(2)
+  const ids = names(8)
+  await publish(topic, interleave(ids.map((id) => historyOf(id, 3))))
+  const first = start(topic)
+  await reached(ids, 3)
+  await first.stop()
+  await deleteTopic(brokers, topic)
+  await newTopic(2, topic)
+  await publish(topic, interleave(ids.map((id) => historyOf(id, 9))))
+  const { status } = start(topic)
+  await vi.waitUntil(() => status.stopped.size === 2, patient)
+  expect([...status.stopped.values()].map(({ code }) => code)).toEqual([
+    'topic_recreated',
+    'topic_recreated',
+  ])
+  expect(await allAt(ids, 3)).toBe(true)
+})
+
+test('a topic made anew while it is consumed is noticed, too', async () => {
+  const topic = await newTopic(1)
+  const [id, other] = names(2) as [string, string]
+  await publish(topic, historyOf(id, 9))
+  const { status } = start(topic)
+  await reached([id], 9)
+  await deleteTopic(brokers, topic)
+  await newTopic(1, topic)
+  await publish(topic, historyOf(other, 3))
+  await vi.waitUntil(() => status.stopped.size === 1, patient)
+  expect(status.stopped.get(0)?.code).toBe('topic_recreated')
+  expect(await findAccount(database, other)).toBe(undefined)
+})
+
+test('records deleted before they were read stop the partition', async () => {
+  const topic = await newTopic(1)
+  const [id] = names(1) as [string]
+  await publish(topic, historyOf(id, 9))
+  await truncateTopic(brokers, { topic, partition: 0, below: 5n })
+  const { status } = start(topic)
+  await vi.waitUntil(() => status.stopped.size === 1, patient)
+  expect(status.stopped.get(0)).toMatchObject({ code: 'offset_below_log', offset: 0n })
+  expect(await findAccount(database, id)).toBe(undefined)
+})
+
+test('a stored offset beyond the end of the log stops the partition, at once or while running', async () => {
+  const topic = await newTopic(2)
+  const ids = names(8)
+  await publish(topic, interleave(ids.map((id) => historyOf(id, 3))))
+  const first = start(topic)
+  await reached(ids, 3)
+  await admin.query(
+    'update read.offsets set next_offset = next_offset + 100 where topic = $1 and partition = 1',
+    [topic],
+  )
+  await vi.waitUntil(() => first.status.stopped.size === 1, patient)
+  await first.stop()
+  const { status } = start(topic)
+  await vi.waitUntil(() => status.stopped.size === 1, patient)
+  expect(status.stopped.get(1)?.code).toBe('offset_beyond_log')
+})

@@ -1,0 +1,50 @@
+import { topicOf } from 'outbox-relay/wire'
+import type { LogBounds, StopReason } from './stop-reason.ts'
+
+/**
+ * How one projection fares in this process: written by its projector, read by routes, readiness and
+ * metrics. Counts are since the process started.
+ */
+export type ProjectionStatus = {
+  readonly projection: string
+  readonly topic: string
+  readonly groupId: string
+  /** Undefined until the group was joined; later, the partitions that are this process's. */
+  assigned: readonly number[] | undefined
+  readonly stopped: Map<number, StopReason>
+  /** The log as last seen, by partition; empty until Kafka was asked. */
+  log: ReadonlyMap<number, LogBounds>
+  /** Events not applied yet, of assigned partitions, as of the same look at the log. */
+  lags: ReadonlyMap<number, number>
+  /** What the projector waits for, as the end of "waits: ...". */
+  trouble: string | undefined
+  /** Monotonic milliseconds of the last answer from Kafka. */
+  aliveAtMs: number
+  applied: number
+  duplicates: number
+  heartbeats: number
+}
+
+/** A projection of account events, in a consumer group of its own. */
+export function newStatus(
+  projection: string,
+  { topic, groupId }: { topic: string; groupId: string } = {
+    topic: topicOf('account'),
+    groupId: `sluice-${projection}`,
+  },
+): ProjectionStatus {
+  return {
+    projection,
+    topic,
+    groupId,
+    assigned: undefined,
+    stopped: new Map(),
+    log: new Map(),
+    lags: new Map(),
+    trouble: undefined,
+    aliveAtMs: performance.now(),
+    applied: 0,
+    duplicates: 0,
+    heartbeats: 0,
+  }
+}

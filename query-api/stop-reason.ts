@@ -1,0 +1,58 @@
+import type { Refusal } from './projection.ts'
+
+/**
+ * Why a partition was left alone: going on would lose an event or apply a wrong one. It stays so
+ * until the process starts again, and then stops at the same place unless the cause is gone.
+ */
+export type StopReason = {
+  code:
+    | Refusal['code']
+    | 'record_malformed'
+    | 'unknown_event_type'
+    | 'event_malformed'
+    | 'records_missing'
+    | 'topic_recreated'
+    | 'offset_below_log'
+    | 'offset_beyond_log'
+    | 'apply_failed'
+  /** A sentence for a person: what was found, and where. */
+  detail: string
+  /** The first record that was not applied. */
+  offset: bigint
+  account?: string
+  wanted?: number
+  seen?: number
+}
+
+export function refusalReason(refusal: Refusal, offset: bigint): StopReason {
+  const { code, account, wanted, seen } = refusal
+  const detail =
+    code === 'version_gap'
+      ? `account ${account} has version ${seen} next in the log and waits for ${wanted}`
+      : `account ${account} has another event as version ${seen} than the one applied`
+  return { code, detail, offset, account, wanted, seen }
+}
+
+export type LogBounds = { low: bigint; high: bigint }
+
+/** What is wrong with going on from a stored offset in a topic as it is now, if anything is. */
+export function offsetFault(
+  stored: { topicId: string; next: bigint },
+  topicId: string,
+  { low, high }: LogBounds,
+): StopReason | undefined {
+  const offset = stored.next
+  if (stored.topicId !== topicId) {
+    const detail = `the topic was made anew: offset ${offset} belongs to ${stored.topicId}, not ${topicId}`
+    return { code: 'topic_recreated', detail, offset }
+  }
+  if (offset > high) {
+    const detail = `the log ends at ${high}, before the stored offset ${offset}: its tail was lost`
+    return { code: 'offset_beyond_log', detail, offset }
+  }
+  if (offset < low) {
+    const detail = `the log begins at ${low}: records from ${offset} on were deleted unread`
+    return { code: 'offset_below_log', detail, offset }
+  }
+  return undefined
+}
