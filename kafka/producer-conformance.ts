@@ -19,10 +19,20 @@ const partitions = 4
 const patience = () => AbortSignal.timeout(60_000)
 
 export function producerConformance(open: OpenProducer): void {
-  describe('the bytes of a record and their order', () => orderAndBytes(open))
-  describe('a record that Kafka refuses', () => refusals(open))
-  describe('a publish that is to end', () => stopping(open))
-  describe('a Kafka that is not there yet, or not any more', () => waiting(open))
+  describe('the order of records', () => {
+    order(open)
+    restarting(open)
+  })
+  describe('the bytes of a record', () => {
+    bytes(open)
+  })
+  describe('a record that Kafka refuses', () => {
+    refusals(open)
+  })
+  describe('a publish that is to end, or to wait', () => {
+    stopping(open)
+    waiting(open)
+  })
 }
 
 async function newTopic(brokers: readonly string[], settings: Record<string, string> = {}) {
@@ -72,7 +82,7 @@ function expectAllInOrder(dump: readonly DumpedRecord[], { count, keys }: Sizes)
   }
 }
 
-function orderAndBytes(open: OpenProducer): void {
+function order(open: OpenProducer): void {
   test('keeps the order of each key over many batches and many requests', async () => {
     const topic = await newTopic(testBrokers())
     const sizes = { count: 6_000, keys: 23 }
@@ -85,6 +95,25 @@ function orderAndBytes(open: OpenProducer): void {
     expectAllInOrder(dump, sizes)
   })
 
+  test('publishes to several topics in one batch', async () => {
+    const topics = [await newTopic(testBrokers()), await newTopic(testBrokers())] as const
+    const sizes = { count: 200, keys: 5 }
+    const [some, others] = [numbered(topics[0], sizes), numbered(topics[1], sizes)]
+    await using producer = shared(open)
+    await producer.publish(
+      some.flatMap((record, n) => [record, others[n]!]),
+      patience(),
+    )
+    for (const topic of topics) expectAllInOrder(await dumpTopic(testBrokers(), topic), sizes)
+  })
+
+  test('publishes nothing when given nothing', async () => {
+    await using producer = shared(open)
+    await producer.publish([], patience())
+  })
+}
+
+function bytes(open: OpenProducer): void {
   test('keeps every header, in its place and to the byte, beside key and value', async () => {
     const topic = await newTopic(testBrokers())
     const record: KafkaRecord = {
@@ -124,23 +153,6 @@ function orderAndBytes(open: OpenProducer): void {
     const dump = await dumpTopic(testBrokers(), topic)
     expect(dump.map(({ value }) => value.length)).toEqual(Array.from({ length: 6 }, () => 900_000))
     expectAllInOrder(dump, sizes)
-  })
-
-  test('publishes to several topics in one batch', async () => {
-    const topics = [await newTopic(testBrokers()), await newTopic(testBrokers())] as const
-    const sizes = { count: 200, keys: 5 }
-    const [some, others] = [numbered(topics[0], sizes), numbered(topics[1], sizes)]
-    await using producer = shared(open)
-    await producer.publish(
-      some.flatMap((record, n) => [record, others[n]!]),
-      patience(),
-    )
-    for (const topic of topics) expectAllInOrder(await dumpTopic(testBrokers(), topic), sizes)
-  })
-
-  test('publishes nothing when given nothing', async () => {
-    await using producer = shared(open)
-    await producer.publish([], patience())
   })
 }
 
@@ -260,7 +272,9 @@ function waiting(open: OpenProducer): void {
     await publishing
     expectAllInOrder(await dumpTopic(testBrokers(), topic), sizes)
   }, 60_000)
+}
 
+function restarting(open: OpenProducer): void {
   const java = findJava(process.env)
   test.skipIf('missing' in java)(
     'loses and reorders nothing when the broker is killed and comes back, twice',

@@ -1,9 +1,9 @@
 import assert, { AssertionError } from 'node:assert'
-import type { IHeaders, Message, Producer as KafkajsProducer } from 'kafkajs'
+import type { Producer as KafkajsProducer } from 'kafkajs'
 import { backoffMs, type BackoffBounds, pause, settledWithin } from 'service/backoff'
 import { kafkaClient, type KafkaLog } from './client.ts'
 import { protocolErrorOf } from './errors.ts'
-import { partitionOf } from './partition.ts'
+import { messagesByTopic, partitionByKey } from './kafkajs-messages.ts'
 import { type KafkaRecord, recordBytes, RecordRefused, requestEnds } from './record.ts'
 
 export type { KafkaLog, KafkaLogLine } from './client.ts'
@@ -149,7 +149,10 @@ class RetryingProducer implements Producer {
     } catch (error) {
       throw new Forbidden('forbidden', { cause: error })
     }
-    const topicMessages = [...byTopic(records)].map(([topic, messages]) => ({ topic, messages }))
+    const topicMessages = [...messagesByTopic(records)].map(([topic, messages]) => ({
+      topic,
+      messages,
+    }))
     await orAborted(library.sendBatch({ topicMessages, acks: -1, timeout: 10_000 }), signal)
   }
 
@@ -197,38 +200,6 @@ class RetryingProducer implements Producer {
       fields: { failures, waitMs, error: why },
     })
   }
-}
-
-function partitionByKey({
-  partitionMetadata,
-  message,
-}: {
-  partitionMetadata: readonly unknown[]
-  message: Message
-}): number {
-  assert(message.key !== null && message.key !== undefined, 'a record without a key')
-  return partitionOf(message.key, partitionMetadata.length)
-}
-
-function byTopic(records: readonly KafkaRecord[]): Map<string, Message[]> {
-  const topics = new Map<string, Message[]>()
-  for (const { topic, key, value, headers } of records) {
-    const message = { key, value, headers: headersOf(headers) }
-    const messages = topics.get(topic)
-    if (messages === undefined) topics.set(topic, [message])
-    else messages.push(message)
-  }
-  return topics
-}
-
-/** An object keeps the order of its names, except of those that look like array indexes. */
-function headersOf(headers: KafkaRecord['headers']): IHeaders {
-  const named: IHeaders = {}
-  for (const [name, value] of headers) {
-    assert(!Object.hasOwn(named, name) && !/^\d/.test(name), `header ${name} would lose its place`)
-    named[name] = value
-  }
-  return named
 }
 
 /** The promise's outcome, or the signal's reason as soon as it aborts. */

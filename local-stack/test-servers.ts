@@ -114,7 +114,14 @@ async function useKafka(servers: Servers): Promise<string[]> {
   }
   const jars = await ensureTestJars()
   const dataFolder = await (servers.folder ??= openTestFolder(servers.cleanup))
-  const kafka = await startKafka({ dataFolder, jars, java: found.java, port, controllerPort })
+  const kafka = await startKafka({
+    dataFolder,
+    jars,
+    java: found.java,
+    port,
+    controllerPort,
+    quickStart: true,
+  })
   servers.cleanup.defer(kafka.stop)
   return kafka.brokers
 }

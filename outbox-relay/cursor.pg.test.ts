@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { waitUntil } from 'local-stack/wait-until'
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from 'vitest'
 import { progressFrom } from './progress.ts'
@@ -269,20 +270,25 @@ describe('a statement that stops at a limit', () => {
 
 describe('a prepared transaction', () => {
   test('holds its gap open, across a reconnect too, until it commits', async () => {
+    // Names of prepared transactions belong to the whole server.
+    const name = `outbox-${randomUUID()}`
     await using writer = await outbox.writer()
     await using quick = await outbox.writer()
+    await using cleanup = new AsyncDisposableStack()
     await writer.sql('begin')
     await writer.insert({ aggregateId: 'p', version: 1 })
     await quick.insert({ aggregateId: 'q', version: 1 })
     await relay.poll()
     await relay.poll()
-    await writer.sql(`prepare transaction 'outbox-${base}'`)
+    await writer.sql(`prepare transaction '${name}'`)
+    cleanup.defer(() => quick.sql(`rollback prepared '${name}'`))
     for (let n = 0; n < 3; n += 1) expect(await relay.poll()).toEqual([])
     await using another = await readingSession(outbox.relayUrl)
     relay.reconnect(another)
     for (let n = 0; n < 3; n += 1) expect(await relay.poll()).toEqual([])
     expect(relay.gaps).toEqual([[base + 1n, base + 1n]])
-    await writer.sql(`commit prepared 'outbox-${base}'`)
+    cleanup.move()
+    await writer.sql(`commit prepared '${name}'`)
     expect(await relay.poll()).toEqual(['p@1'])
     await settle()
   })

@@ -4,7 +4,7 @@ import type { Lease } from './lease.ts'
 import type { Progress } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
 
-export type LastBatch = {
+type LastBatch = {
   rows: number
   payloadBytes: number
   firstPosition: string
@@ -14,7 +14,7 @@ export type LastBatch = {
   at: string
 }
 
-export type LastError = { code: string; message: string; at: string }
+type LastError = { code: string; message: string; at: string }
 
 /** What this process is doing, for `GET /relay` and the metrics. One per process, changed in place. */
 export type RelayState = {

@@ -33,7 +33,7 @@ const relayProcess = (environment: Record<string, string> = {}) =>
   startRelay({
     WRITE_DATABASE_URL: outbox.relayUrl,
     KAFKA_BROKERS: brokers.join(','),
-    RELAY_LEASE_MS: '600',
+    RELAY_LEASE_MS: '1500',
     ...environment,
   })
 

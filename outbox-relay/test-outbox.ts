@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
+import { openPool, sessionOptions } from 'migrations/database'
 import pg from 'pg'
 import {
   type Cursor,
@@ -49,11 +49,7 @@ export async function testOutbox() {
 export type Session = Awaited<ReturnType<typeof connect>>
 
 export async function connect(url: string, settings: Readonly<Record<string, string>> = {}) {
-  const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`)
-  const client = new pg.Client({
-    connectionString: url,
-    options: options.join(' ').replaceAll('read committed', 'read\\ committed'),
-  })
+  const client = new pg.Client({ connectionString: url, options: sessionOptions(settings) })
   client.on('error', () => {}) // The statement that was running reports it.
   await client.connect()
   return {
@@ -65,7 +61,7 @@ export async function connect(url: string, settings: Readonly<Record<string, str
 }
 
 /** Inserts in one statement, in the order given; returns their positions. */
-export async function insertEvents(
+async function insertEvents(
   client: Pick<pg.ClientBase, 'query'>,
   events: readonly EventToInsert[],
 ): Promise<bigint[]> {
@@ -122,7 +118,7 @@ export class ReadingRelay {
   }
 }
 
-export function nameOf(row: OutboxRow): string {
+function nameOf(row: OutboxRow): string {
   return `${row[3]}@${row[4]}`
 }
 

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { waitUntil } from 'local-stack/wait-until'
 
 /** A line of the relay's log. */
-export type LogLine = {
+type LogLine = {
   event?: string
   level?: string
   msg?: string

@@ -1,7 +1,7 @@
 import type { Pool, PoolClient } from 'pg'
 
 /** A transaction took so long that its connection was cut: perhaps nobody is at the other end. */
-export class TransactionTimeout extends Error {
+class TransactionTimeout extends Error {
   readonly code = 'transaction_timeout'
 }
 

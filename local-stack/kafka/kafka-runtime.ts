@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { DataFolder } from '../data-folder.ts'
 import { StackError } from '../errors.ts'
 import { ensureJars, haveJars } from './jars.ts'
@@ -34,7 +34,8 @@ export async function chooseKafkaRuntime(options: KafkaRuntimeOptions): Promise<
   if ('java' in found && !contained) {
     const jars = await ensureJars({ cacheFolder: cacheDir, environment, progress, signal })
     const { java } = found
-    const launch = () => startKafka({ dataFolder, jars, java, port, controllerPort, signal })
+    const launch = () =>
+      startKafka({ dataFolder, jars, java, port, controllerPort, quickStart: true, signal })
     return { kind: 'process', launch }
   }
   // Loaded only here: it is large, and most starts need none of it.
@@ -52,9 +53,7 @@ export async function chooseKafkaRuntime(options: KafkaRuntimeOptions): Promise<
     throw runtimeChanged(dataFolder, `Java, and now there is ${missing}`)
   }
   progress(`${missing}: starting ${containers.kafkaImage} by Docker`)
-  const volume = `sluice-kafka-${hash(dataFolder.path)}`
-  mkdirSync(dataFolder.file('kafka'), { recursive: true })
-  writeFileSync(containerMark(dataFolder.path), `${volume}\n`)
+  const volume = volumeOf(dataFolder)
   const persistent = dataFolder.ephemeral ? {} : { volume }
   const owner = dataFolder.path
   const launch = () => containers.startKafkaContainer({ port, owner, signal, ...persistent })
@@ -64,6 +63,16 @@ export async function chooseKafkaRuntime(options: KafkaRuntimeOptions): Promise<
 /** Are this folder's data those of a Kafka in a container? */
 export function runsInContainer(dataFolder: string): boolean {
   return existsSync(containerMark(dataFolder))
+}
+
+/** Drawn once per folder: a removed folder's volume may still be there, and its events are not ours. */
+function volumeOf(dataFolder: DataFolder): string {
+  const mark = containerMark(dataFolder.path)
+  if (existsSync(mark)) return readFileSync(mark, 'utf8').trim()
+  const volume = `sluice-kafka-${randomBytes(6).toString('hex')}`
+  mkdirSync(dirname(mark), { recursive: true })
+  writeFileSync(mark, `${volume}\n`)
+  return volume
 }
 
 function containerMark(dataFolder: string): string {
@@ -82,8 +91,4 @@ function javaAndMaven(cacheDir: string, environment: NodeJS.ProcessEnv) {
   const found = findJava(environment)
   if ('missing' in found || haveJars(cacheDir) || hasMaven(environment)) return found
   return { missing: 'no mvn on PATH to fetch Kafka with' }
-}
-
-function hash(text: string): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, 12)
 }

@@ -27,7 +27,14 @@ const openFolder = () => openDataFolder(join(parent, 'data'))
 
 async function start(options: Pick<KafkaOptions, 'dataFolder'> & Partial<KafkaOptions>) {
   const jars = await ensureTestJars()
-  const kafka = await startKafka({ jars, java: 'java', heapMb: 256, ...ports, ...options })
+  const kafka = await startKafka({
+    jars,
+    java: 'java',
+    heapMb: 256,
+    quickStart: true,
+    ...ports,
+    ...options,
+  })
   cleanup.defer(() => kafka.stop())
   return kafka
 }

@@ -81,7 +81,7 @@ export async function preparePostgresHome(dataFolder: string): Promise<PostgresH
 export function removePostgresHome(dataFolder: string): void {
   const target = linkTarget(join(dataFolder, 'postgres'))
   if (target?.startsWith(join(fallbackRoot, 'sluice-'))) {
-    rmSync(target, { recursive: true, force: true, maxRetries: 5 })
+    rmSync(dirname(target), { recursive: true, force: true, maxRetries: 5 })
   }
 }
 
@@ -142,12 +142,15 @@ function copyBinaries(packaged: PostgresHome['binaries']): PostgresHome['binarie
   return copied
 }
 
+/**
+ * A new place at every call: one that is there already may belong to a data folder that was moved,
+ * or be what is left of one that was removed, and is not ours to use or to empty.
+ */
 function makeFallback(dataFolder: string): string {
-  const target = join(fallbackRoot, `sluice-${hash(dataFolder)}`)
-  mkdirSync(target, { recursive: true, mode: 0o711 })
-  refuseForeign(target)
-  const postgres = join(target, 'postgres')
-  mkdirSync(postgres, { recursive: true })
+  const place = mkdtempSync(join(fallbackRoot, `sluice-${hash(dataFolder)}-`))
+  chmodSync(place, 0o711)
+  const postgres = join(place, 'postgres')
+  mkdirSync(postgres)
   return postgres
 }
 

@@ -1,12 +1,21 @@
-import { chmodSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Client } from 'pg'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { openDataFolder, type DataFolder } from '../data-folder.ts'
 import { processIdentity } from '../processes/process-identity.ts'
 import { findFreePorts } from '../processes/ports.ts'
 import { waitUntil } from '../wait-until.ts'
+import { removePostgresHome } from './postgres-home.ts'
 import { ensureDatabase, startPostgres, type Postgres } from './postgres.ts'
 
 let parent: string
@@ -145,17 +154,38 @@ test('an initialisation that was cut off is begun anew', async () => {
 })
 
 test.runIf(process.getuid?.() === 0)(
-  'below a folder that only root may enter, data live elsewhere, and go with an ephemeral folder',
+  'below a folder that only root may enter, data live elsewhere, and a folder made anew begins anew',
   async () => {
     chmodSync(parent, 0o700)
-    const folder = cleanup.use(await open())
+    const folder = await open()
     const postgres = await start(folder)
     expect(postgres.note).toMatch(/^outside root's folders: data in \/var\/tmp\/sluice-/)
     const place = realpathSync(folder.file('postgres'))
-    cleanup.defer(() => rmSync(join(place, '..'), { recursive: true }))
+    cleanup.defer(() => rmSync(dirname(place), { recursive: true }))
     expect(statSync(place).mode & 0o777).toBe(0o700)
-    expect(await ask(postgres.url(), 'select 1')).toBe(1)
     await postgres.stop()
-    expect((await start(folder)).created).toBe(false)
+    expect(await (await start(folder)).stop()).toBeUndefined()
+    await folder[Symbol.asyncDispose]()
+
+    rmSync(folder.path, { recursive: true })
+    const anew = cleanup.use(await open())
+    expect((await start(anew, { password: 'another' })).created).toBe(true)
+    cleanup.defer(() => removePostgresHome(anew.path))
+  },
+)
+
+test.runIf(process.getuid?.() === 0)(
+  'an ephemeral folder takes its data elsewhere along',
+  async () => {
+    chmodSync(parent, 0o700)
+    vi.stubEnv('TMPDIR', parent)
+    const folder = await openDataFolder()
+    vi.unstubAllEnvs()
+    await (await start(folder)).stop()
+    const place = realpathSync(folder.file('postgres'))
+    expect(place).toMatch(/^\/var\/tmp\/sluice-/)
+    await folder[Symbol.asyncDispose]()
+    expect(existsSync(dirname(place))).toBe(false)
+    expect(existsSync(folder.path)).toBe(false)
   },
 )

@@ -6,6 +6,9 @@ export function portHolder(port: number): string {
   try {
     const holder = process.platform === 'linux' ? linuxHolder(port) : lsofHolder(runLsof(port))
     if (holder !== undefined) return `pid ${holder.pid} (${holder.command})`
+    if (process.platform === 'linux' && connectionsFrom(port) > 0) {
+      return 'a connection, open or ended within the last minute'
+    }
   } catch {
     // Neither /proc nor lsof: the port is taken all the same.
   }
@@ -15,8 +18,8 @@ export function portHolder(port: number): string {
 type Holder = { pid: number; command: string }
 
 function linuxHolder(port: number): Holder | undefined {
-  const tables = ['/proc/net/tcp', '/proc/net/tcp6'].map(readIfThere)
-  const sockets = new Set(tables.flatMap((table) => listeningInodes(table, port)).map(socketName))
+  const inodes = tables().flatMap((table) => listeningInodes(table, port))
+  const sockets = new Set(inodes.map(socketName))
   if (sockets.size === 0) return undefined
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     if (!openFiles(pid).some((file) => sockets.has(file))) continue
@@ -28,13 +31,27 @@ function linuxHolder(port: number): Holder | undefined {
 
 /** Inodes of the sockets in `/proc/net/tcp` that listen (state 0A) on the port. */
 export function listeningInodes(table: string, port: number): string[] {
-  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  return rowsOf(table, port)
+    .filter((fields) => fields[3] === '0A')
+    .map((fields) => fields[9] ?? '')
+}
+
+/** How many connections use the port as their own end, those in TIME_WAIT among them. */
+function connectionsFrom(port: number): number {
+  return tables().flatMap((table) => rowsOf(table, port)).length
+}
+
+function rowsOf(table: string, localPort: number): string[][] {
+  const suffix = `:${localPort.toString(16).toUpperCase().padStart(4, '0')}`
   return table
     .split('\n')
     .slice(1)
     .map((line) => line.trim().split(/\s+/))
-    .filter((fields) => fields[1]?.endsWith(suffix) === true && fields[3] === '0A')
-    .map((fields) => fields[9] ?? '')
+    .filter((fields) => fields[1]?.endsWith(suffix) === true)
+}
+
+function tables(): string[] {
+  return ['/proc/net/tcp', '/proc/net/tcp6'].map(readIfThere)
 }
 
 /** The first process in what `lsof -Fpc` prints: lines of `p<pid>` and `c<command>`. */

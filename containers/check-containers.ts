@@ -1,0 +1,160 @@
+import { parseArgs } from 'node:util'
+import { checkBank, checkDeposit, checkRead, checkRelay } from './bank-checks.ts'
+import { openBankClient } from './bank-client.ts'
+import { CheckFailed, openChecks, type Checks } from './checks.ts'
+import { repository, runCommand } from './command.ts'
+import { readComposeFile } from './compose-file.ts'
+import { openComposeProject, type ComposeProject } from './compose-project.ts'
+import { findCompose } from './docker.ts'
+import { ContainersError } from './errors.ts'
+
+const help = `npm run check:containers [-- --compose | --tests]
+
+Brings docker-compose.yml up under a project name and ports of its own, sends it requests, takes it
+down and up again, and removes it; then runs the tests on containers (TEST_STACK=containers). What
+it starts it also removes, when it is interrupted too; the images stay.
+
+  --compose   the first part alone
+  --tests     the second part alone
+  --help      this text
+
+Needs a Docker engine with Compose, npm's registry while the image is built, and these images, which
+are pulled when they are missing:
+${neededImages()}
+
+Variables: NODE_IMAGE and BUILD_NETWORK as docker-compose.yml has them, and those of testcontainers,
+such as TESTCONTAINERS_RYUK_DISABLED=true where its own image cannot be had.
+`
+
+const longRunning = ['postgres', 'kafka', 'command-api', 'outbox-relay', 'query-api']
+const testsMs = 30 * 60_000
+
+const interruption = new AbortController()
+const { signal } = interruption
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  // Under npm one Ctrl-C arrives twice, so a second one must not be taken for impatience.
+  process.on(name, () => {
+    if (!signal.aborted) process.stdout.write(`\n${name}: removing what was started\n`)
+    interruption.abort(new Error(`interrupted by ${name}`))
+  })
+}
+
+process.exitCode = await main()
+
+async function main(): Promise<number> {
+  const checks = openChecks((text) => process.stdout.write(text), signal)
+  try {
+    const asked = readArguments()
+    if (asked.help) {
+      process.stdout.write(help)
+      return 0
+    }
+    const both = asked.compose === asked.tests
+    const compose = await findCompose(signal)
+    process.stdout.write(`Docker and ${compose.join(' ')} answer. Images needed:\n`)
+    process.stdout.write(`${neededImages()}\n`)
+    if (both || asked.compose) await part(() => checkCompose(checks, compose))
+    if (both || asked.tests) await part(() => checkTests(checks))
+  } catch (error) {
+    if (!signal.aborted && !(error instanceof ContainersError)) throw error
+    process.stderr.write(`${(error as Error).message.trimEnd()}\n`)
+    return signal.aborted ? 130 : 1
+  }
+  process.stdout.write(`\n${checks.passed} passed, ${checks.failed} failed\n`)
+  return checks.failed === 0 && checks.passed > 0 ? 0 : 1
+}
+
+/** A part whose check failed has said so; the other part is run all the same. */
+async function part(work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!(error instanceof CheckFailed)) throw error
+  }
+}
+
+async function checkCompose(checks: Checks, compose: readonly string[]): Promise<void> {
+  const project = await openComposeProject(compose, signal)
+  checks.heading(`docker-compose.yml, as ${project.name}`)
+  try {
+    await checks.must('the image is built', () => project.build())
+    await checks.must('everything starts', () => project.up())
+    await checks.must('everything is healthy', () => project.healthy(longRunning))
+    const key = await checks.must('an access key is printed', () => accessKey(project))
+    const bank = openBankClient({
+      commandApiUrl: project.url('COMMAND_API_PORT'),
+      queryApiUrl: project.url('QUERY_API_PORT'),
+      relayUrl: project.url('RELAY_PORT'),
+      key,
+      signal,
+    })
+    const known = await checkBank(checks, bank)
+    await checkRelay(checks, bank)
+    await checks.must('it goes down, and the volumes stay', () => project.down())
+    await checks.must('it comes up again', () => project.up())
+    await checks.must('everything is healthy again', () => project.healthy(longRunning))
+    await checkRead(checks, bank, known)
+    await checkDeposit(checks, bank, known)
+    await checks.must('Connect joins, and has the connector for PostgreSQL', () =>
+      checkConnect(project),
+    )
+  } finally {
+    const remove = async () => project[Symbol.asyncDispose]()
+    if (signal.aborted) await remove()
+    else await checks.try('everything goes, volumes too, and nothing is left', remove)
+  }
+}
+
+async function accessKey(project: ComposeProject): Promise<string> {
+  const [key] = /\bsluice_[\w-]{32}\b/.exec(await project.logs('access-key')) ?? []
+  if (key !== undefined) return key
+  throw new ContainersError('access_key_missing', 'the log of access-key holds no key')
+}
+
+async function checkConnect(project: ComposeProject): Promise<void> {
+  await project.up('connect')
+  await project.healthy(['connect'])
+  const response = await fetch(`${project.url('CONNECT_PORT')}/connector-plugins`, { signal })
+  const plugins = await response.text()
+  if (response.ok && plugins.includes('io.debezium.connector.postgresql')) return
+  throw new ContainersError('unexpected_answer', `its plugins: ${response.status} ${plugins}`)
+}
+
+async function checkTests(checks: Checks): Promise<void> {
+  checks.heading('The tests, on containers')
+  const { TEST_POSTGRES_URL: _url, TEST_KAFKA_BROKERS: _brokers, ...rest } = process.env
+  const vitest = [process.execPath, `${repository}node_modules/vitest/vitest.mjs`]
+  await checks.must('vitest run --project pg --project kafka', async () => {
+    await runCommand([...vitest, 'run', '--project', 'pg', '--project', 'kafka'], {
+      environment: { ...rest, TEST_STACK: 'containers' },
+      signal,
+      timeoutMs: testsMs,
+      show: true,
+    })
+  })
+}
+
+function neededImages(): string {
+  const { services } = readComposeFile(process.env)
+  const lines = Object.values(services).flatMap(({ image, build }) =>
+    build === undefined ? [image] : Object.values(build.args).map((from) => `${from} for ${image}`),
+  )
+  const ryuk = process.env.TESTCONTAINERS_RYUK_DISABLED === 'true' ? [] : ['testcontainers/ryuk']
+  return [...new Set([...lines, ...ryuk])].map((line) => `  ${line}`).join('\n')
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        compose: { type: 'boolean', default: false },
+        tests: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values
+  } catch (cause) {
+    throw new ContainersError('arguments_invalid', `${(cause as Error).message}\n\n${help}`, {
+      cause,
+    })
+  }
+}

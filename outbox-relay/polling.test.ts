@@ -1,0 +1,127 @@
+import { type KafkaRecord, RecordRefused } from 'kafka/producer'
+import { describe, expect, test } from 'vitest'
+import type { Batch } from './cursor.ts'
+import { poll, type Polling } from './polling.ts'
+import { afterReading, type Progress } from './progress.ts'
+import type { OutboxRow } from './wire.ts'
+
+const start: Progress = { next: 1n, gaps: [] }
+
+function rowAt(position: bigint): OutboxRow {
+  const text = String(position)
+  return [text, `id-${text}`, 'account', 'a', text, 'T.v1', 't', 's', '1.0', 'c', 'd', 'p', '{}']
+}
+
+function batchOf(before: Progress, positions: readonly bigint[]): Batch {
+  const after = afterReading(before, { positions, complete: true })
+  return { rows: positions.map(rowAt), positions: [...positions], payloadBytes: 0, before, after }
+}
+
+/**
+ * Polls a list of batches, then stops. What happens is kept in the order in which it happened;
+ * publishing takes a while, so that whatever does not wait for it comes before its end.
+ */
+function polled(batches: readonly (readonly bigint[])[], changes: Partial<Polling> = {}) {
+  const happened: string[] = []
+  const stop = new AbortController()
+  const remaining = [...batches]
+  const polling: Polling = {
+    start,
+    read: async (progress) => {
+      happened.push(`read from ${progress.next}`)
+      const positions = remaining.shift() ?? []
+      return batchOf(progress, positions)
+    },
+    publish: async (records: readonly KafkaRecord[]) => {
+      const names = records.map(({ headers }) => headers[2]?.[1]).join()
+      happened.push(`send ${names}`)
+      for (let turn = 0; turn < 20; turn += 1) await Promise.resolve()
+      happened.push(`confirmed ${names}`)
+    },
+    saver: {
+      offer: ({ next }) => void happened.push(`save ${next}`),
+      flush: async () => void happened.push('flush'),
+    },
+    assertHeld: () => {},
+    onBatch: () => {},
+    onIdle: () => stop.abort(),
+    busyMs: 1,
+    idleMs: 1,
+    now: () => 0,
+    stop: stop.signal,
+    ...changes,
+  }
+  return { happened, done: poll(polling) }
+}
+
+test('a batch is read while the one before is in flight, and sent only once that is confirmed', async () => {
+  const { happened, done } = polled([[1n, 2n], [3n], []])
+  await done
+  expect(happened).toEqual([
+    'read from 1',
+    'read from 3',
+    'send 1,2',
+    'confirmed 1,2',
+    'save 3',
+    'read from 4',
+    'send 3',
+    'confirmed 3',
+    'save 4',
+    'save 4',
+    'flush',
+    'read from 4',
+    'flush',
+  ])
+})
+
+test('what is not confirmed is not saved', async () => {
+  const publish = async () => {
+    throw new Error('stopped')
+  }
+  const { happened, done } = polled([[1n, 2n]], { publish })
+  await expect(done).rejects.toThrow('stopped')
+  expect(happened.filter((what) => what.startsWith('save'))).toEqual([])
+})
+
+test('without the lease nothing is sent', async () => {
+  const assertHeld = () => {
+    throw new Error('not leading')
+  }
+  const { happened, done } = polled([[1n, 2n]], { assertHeld })
+  await expect(done).rejects.toThrow('not leading')
+  expect(happened).toEqual(['read from 1'])
+})
+
+describe('an event that Kafka refuses', () => {
+  const refusing = (index: number) => async (records: readonly KafkaRecord[]) => {
+    throw new RecordRefused({ index, record: records[index]!, reason: 'MESSAGE_TOO_LARGE' })
+  }
+
+  test('ends it with all before it saved, and is named with what to do', async () => {
+    const { happened, done } = polled([[1n, 4n, 5n]], { publish: refusing(2) })
+    await expect(done).rejects.toMatchObject({
+      code: 'event_refused',
+      message: expect.stringMatching(/position 5 \(MESSAGE_TOO_LARGE\).*id-5.*account a version 5/),
+      details: { position: '5', id: 'id-5', aggregateId: 'a' },
+    })
+    expect(happened).toEqual(['read from 1', 'read from 6', 'save 5', 'flush'])
+  })
+
+  test('is not passed over when it is the first of its batch', async () => {
+    const { happened, done } = polled([[3n, 4n]], { publish: refusing(0) })
+    await expect(done).rejects.toMatchObject({ code: 'event_refused' })
+    expect(happened).toContain('save 1')
+  })
+})
+
+test('a read that fails while a batch is in flight is heard of after that batch is confirmed', async () => {
+  let reads = 0
+  const read = async (progress: Progress) => {
+    reads += 1
+    if (reads === 2) throw new Error('connection lost')
+    return batchOf(progress, [1n])
+  }
+  const { happened, done } = polled([], { read })
+  await expect(done).rejects.toThrow('connection lost')
+  expect(happened).toEqual(['send 1', 'confirmed 1', 'save 2'])
+})
