@@ -35,7 +35,7 @@ type Movement = Named & {
   effectiveAt: string
 }
 
-export type OpenAccount = Named & {
+type OpenAccount = Named & {
   kind: 'OpenAccount'
   owner: string
   currency: string

@@ -7,10 +7,10 @@ import { z } from 'zod'
 // that still finds a hole empty proves that it stays empty.
 
 /** First and last position of a hole, both inside. */
-export type Gap = readonly [first: number, last: number]
+type Gap = readonly [first: number, last: number]
 
 /** Holes found by one look; `holders` as virtual transaction ids, null when they must be read anew. */
-export type GapGroup = { gaps: readonly Gap[]; holders: readonly string[] | null }
+type GapGroup = { gaps: readonly Gap[]; holders: readonly string[] | null }
 
 export type FeedCursor = {
   /** Every position below this one was returned, or is in a gap, or stays empty. */

@@ -1,4 +1,5 @@
 import { openPool } from 'migrations/database'
+import { Gauge } from 'prom-client'
 import { openAccess, openToAll } from 'service/access'
 import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
@@ -26,6 +27,14 @@ try {
     onError: (error) => log.warn({ event: 'connection_lost', err: error }, 'connection lost'),
   })
   const executor = new Executor({ pool, log, newId: birth.newId })
+  const waiting: Gauge = new Gauge({
+    name: 'sluice_commands_waiting',
+    help: 'Commands that wait for a lane',
+    registers: [metrics.registry],
+    collect: () => {
+      waiting.set(executor.waiting)
+    },
+  })
   await using http = await serveHttp({
     host: config.HOST,
     port: config.COMMAND_API_PORT,

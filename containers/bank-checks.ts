@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { waitUntil } from 'local-stack/wait-until'
+import { waitUntil } from 'local-stack'
 import { accountOf, unexpected, type Account, type BankClient } from './bank-client.ts'
 import { badRequests, sendBad } from './bad-requests.ts'
 import type { Checks } from './checks.ts'

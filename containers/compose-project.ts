@@ -2,9 +2,8 @@
 // on ports of its own. Disposing of it removes its containers, networks and volumes, whatever state
 // they are in, so that nothing of a check is left behind.
 import { randomBytes } from 'node:crypto'
-import { createServer, type AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { waitUntil } from 'local-stack/wait-until'
+import { findFreePorts, waitUntil } from 'local-stack'
 import { runCommand } from './command.ts'
 import { composePath } from './compose-file.ts'
 import { ContainersError } from './errors.ts'
@@ -42,8 +41,9 @@ export async function openComposeProject(
   signal: AbortSignal,
 ): Promise<ComposeProject> {
   const name = `sluice-check-${randomBytes(3).toString('hex')}`
-  const ports = await freePorts()
-  const environment = { ...process.env, ...ports, COMPOSE_PROFILES: '' }
+  const free = await findFreePorts(portVariables.length)
+  const ports = Object.fromEntries(portVariables.map((variable, at) => [variable, free[at]]))
+  const environment = { ...process.env, ...ports, COMPOSE_PROFILES: '' } as NodeJS.ProcessEnv
   const base = [...compose, '-p', name, '-f', fileURLToPath(composePath), '--profile', 'debezium']
   const run = (args: readonly string[], timeoutMs: number, patient = false) =>
     runCommand([...base, ...args], {
@@ -126,21 +126,4 @@ async function nothingLeft(project: string): Promise<void> {
   ])
   const left = found.join('').trim()
   if (left !== '') throw new ContainersError('left_behind', `still there:\n${left}`)
-}
-
-async function freePorts(): Promise<Record<PortVariable, string>> {
-  const servers = portVariables.map(() => createServer())
-  await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<void>((resolve, reject) => {
-          server.once('error', reject).listen(0, '127.0.0.1', resolve)
-        }),
-    ),
-  )
-  const ports = servers.map((server) => String((server.address() as AddressInfo).port))
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return Object.fromEntries(
-    portVariables.map((variable, index) => [variable, ports[index] ?? '']),
-  ) as Record<PortVariable, string>
 }

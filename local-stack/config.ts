@@ -15,7 +15,7 @@ const ports = {
 }
 
 /** What `npm start` itself reads; the services read the rest of the environment unchanged. */
-export const variables = z
+const variables = z
   .object({
     ...ports,
     HOST: z.string().default('127.0.0.1'),

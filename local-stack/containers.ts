@@ -13,7 +13,7 @@ import { brokerAnswers } from './kafka/broker-answers.ts'
 import { singleNodeProperties } from './kafka/kafka.ts'
 import { whyNotAnswering } from './postgres/postgres.ts'
 
-export const postgresImage = 'postgres:18'
+const postgresImage = 'postgres:18'
 export const kafkaImage = 'apache/kafka:4.3.1'
 
 const ownerLabel = 'sluice.data-folder'
@@ -108,12 +108,6 @@ export async function removeOrphanContainers(owner: string): Promise<number> {
     await container.remove(orphan, { removeVolumes: true })
   }
   return found.length
-}
-
-/** Removes a named volume with its data. */
-export async function removeVolume(name: string): Promise<void> {
-  const { container } = await getContainerRuntimeClient()
-  await container.dockerode.getVolume(name).remove()
 }
 
 async function start(

@@ -10,7 +10,7 @@ const repository = fileURLToPath(new URL('..', import.meta.url))
 export const serviceNames = ['outbox-relay', 'command-api', 'query-api'] as const
 export type ServiceName = (typeof serviceNames)[number]
 
-export type ServiceOptions = {
+type ServiceOptions = {
   name: ServiceName
   dataFolder: DataFolder
   /** Beside the environment of this process, and stronger. */

@@ -69,8 +69,8 @@ export async function startStack(options: StartOptions): Promise<AsyncDisposable
     step.detail = describeTrace(await followSample(sample))
   })
   steps.heading(`\nUp in ${((performance.now() - startedAt) / 1_000).toFixed(1)} s.`)
-  const kept = folder.ephemeral ? undefined : folder.path
-  steps.say(welcome({ ...addresses, logFolder: folder.file('logs'), dataFolder: kept }))
+  const dataAfterwards = whatBecomesOfData(config, folder)
+  steps.say(welcome({ ...addresses, logFolder: folder.file('logs'), dataAfterwards }))
   return cleanup.move()
 }
 
@@ -123,4 +123,9 @@ function boundLogs(folder: DataFolder, cleanup: AsyncDisposableStack): void {
   bound()
   const timer = setInterval(bound, boundLogsEveryMs).unref()
   cleanup.defer(() => clearInterval(timer))
+}
+
+function whatBecomesOfData({ given }: StackConfig, { ephemeral, path }: DataFolder): string {
+  if (given.databases) return 'your databases keep the data'
+  return ephemeral ? 'the data are removed' : `the data stay in ${path}`
 }

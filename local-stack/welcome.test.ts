@@ -9,7 +9,7 @@ const options = {
   relayUrl: 'http://127.0.0.1:4030',
   accessKey: 'sluice_secret',
   logFolder: '/data/logs',
-  dataFolder: '/data',
+  dataAfterwards: 'the data stay in /data',
 }
 
 test('the lines to paste are what a shell reads without complaint', () => {
@@ -23,9 +23,8 @@ test('without access keys the lines carry none', () => {
   expect(welcome(open)).not.toContain('key  ')
 })
 
-test('what is said of the data is what happens to them', () => {
-  expect(welcome(options)).toContain('the data stay in /data')
-  expect(welcome({ ...options, dataFolder: undefined })).toContain('the data are removed')
+test('what becomes of the data is said', () => {
+  expect(welcome(options)).toContain('Ctrl-C stops everything, and the data stay in /data; ')
 })
 
 function recorded(redraws: boolean) {

@@ -5,14 +5,13 @@ export type WelcomeOptions = {
   /** undefined while AUTH is off. */
   accessKey: string | undefined
   logFolder: string
-  /** undefined when the data are removed at the end. */
-  dataFolder: string | undefined
+  /** What becomes of the data when it stops, as the end of "..., and". */
+  dataAfterwards: string
 }
 
 /** What to do with a system that runs. The lines after `Try it` can be pasted into a shell. */
 export function welcome(options: WelcomeOptions): string {
-  const { commandApiUrl, queryApiUrl, relayUrl, accessKey, logFolder, dataFolder } = options
-  const kept = dataFolder === undefined ? 'the data are removed' : `the data stay in ${dataFolder}`
+  const { commandApiUrl, queryApiUrl, relayUrl, accessKey, logFolder } = options
   return [
     '',
     `commands  ${commandApiUrl}`,
@@ -25,7 +24,7 @@ export function welcome(options: WelcomeOptions): string {
     '',
     ...tryLines(options),
     '',
-    `Ctrl-C stops everything, and ${kept}; a second Ctrl-C kills.`,
+    `Ctrl-C stops everything, and ${options.dataAfterwards}; a second Ctrl-C kills.`,
   ].join('\n')
 }
 

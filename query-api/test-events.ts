@@ -86,5 +86,5 @@ export function interleave<T>(lists: readonly (readonly T[])[]): T[] {
   const longest = Math.max(0, ...lists.map((list) => list.length))
   return Array.from({ length: longest }, (_, index) => lists.map((list) => list[index]))
     .flat()
-    .filter((item) => item !== undefined) as T[]
+    .filter((item) => item !== undefined)
 }

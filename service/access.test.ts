@@ -61,7 +61,7 @@ describe('access keys', () => {
     expect(access.identify('Bearer one').name).toBe('of-one')
     write('two')
     await vi.waitFor(() => access?.identify('Bearer two'), { timeout: 10_000 })
-    expect(() => access?.identify('Bearer one')).toThrow()
+    expect(() => access?.identify('Bearer one')).toThrow('access key')
   })
 
   it('must be readable when the process starts', () => {

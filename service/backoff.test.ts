@@ -23,7 +23,8 @@ describe('backing off', () => {
   })
 
   it('waits for work within a limit, however the work ends, and leaves no timer', async () => {
-    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const timers = () =>
+      process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
     const before = timers()
     await settledWithin(Promise.resolve(), 60_000)
     await settledWithin(Promise.reject(new Error('ended badly')), 60_000)

@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { StackError } from '../errors.ts'
+import { mavenCommand } from './java.ts'
 
 const pom = fileURLToPath(new URL('./pom.xml', import.meta.url))
 const abandonedAfterMs = 3_600_000
@@ -84,7 +85,7 @@ async function download(target: string, options: JarsOptions): Promise<void> {
     '-DincludeScope=runtime',
     `-DoutputDirectory=${target}`,
   ]
-  const maven = spawn('mvn', args, {
+  const maven = spawn(mavenCommand, args, {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 
 const oldestJava = 17
 
+export const mavenCommand = 'mvn'
+
 /** A Java that can run Kafka, or why there is none, as the end of "no usable Java: ...". */
 export function findJava(environment: NodeJS.ProcessEnv): { java: string } | { missing: string } {
   const home = environment.JAVA_HOME
@@ -19,7 +21,7 @@ export function findJava(environment: NodeJS.ProcessEnv): { java: string } | { m
 }
 
 export function hasMaven(environment: NodeJS.ProcessEnv): boolean {
-  return run('mvn', ['--version'], environment).status === 0
+  return run(mavenCommand, ['--version'], environment).status === 0
 }
 
 /** The major version that `java -version` prints: 17 of `"17.0.15"`, 8 of `"1.8.0_392"`. */

@@ -22,7 +22,7 @@ import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { StackError } from '../errors.ts'
 
-export type User = { uid: number; gid: number }
+type User = { uid: number; gid: number }
 
 export type PostgresHome = {
   /** Where the cluster's folder goes; owned by `user` where there is one. */

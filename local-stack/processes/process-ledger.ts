@@ -22,7 +22,7 @@ const recordSchema = z.object({
 })
 export type ProcessRecord = z.output<typeof recordSchema>
 
-export const ownerVariable = 'SLUICE_DATA_FOLDER_OF_PROCESS'
+const ownerVariable = 'SLUICE_DATA_FOLDER_OF_PROCESS'
 
 export type ProcessLedger = {
   /** The environment by which children are known as this folder's. */
