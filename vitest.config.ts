@@ -8,6 +8,8 @@ export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 120_000,
+    // Most of the time is spent waiting for servers: more files at once than there are cores.
+    maxWorkers: 3,
     projects: [
       {
         test: {

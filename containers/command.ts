@@ -8,8 +8,6 @@ export type CommandOptions = {
   environment?: NodeJS.ProcessEnv
   signal?: AbortSignal
   timeoutMs: number
-  /** Shows the output as it comes, in place of keeping it. */
-  show?: boolean
 }
 
 const keptCharacters = 64 * 1024
@@ -23,25 +21,24 @@ const graceMs = 60_000
  */
 export async function runCommand(
   [program = '', ...args]: readonly string[],
-  { environment = process.env, signal, timeoutMs, show = false }: CommandOptions,
+  { environment = process.env, signal, timeoutMs }: CommandOptions,
 ): Promise<string> {
   signal?.throwIfAborted()
-  const output = show ? 'inherit' : 'pipe'
   const child = spawn(program, args, {
     cwd: repository,
     env: environment,
-    stdio: ['ignore', output, output],
+    stdio: ['ignore', 'pipe', 'pipe'],
     // Its own group: Ctrl-C reaches it through us alone, once, so that it can end in order.
     detached: true,
   })
   let said = ''
   let stdout = ''
   const keep = (text: string, more: string) => (text + more).slice(-keptCharacters)
-  child.stdout?.setEncoding('utf8').on('data', (more: string) => {
+  child.stdout.setEncoding('utf8').on('data', (more: string) => {
     stdout = keep(stdout, more)
     said = keep(said, more)
   })
-  child.stderr?.setEncoding('utf8').on('data', (more: string) => (said = keep(said, more)))
+  child.stderr.setEncoding('utf8').on('data', (more: string) => (said = keep(said, more)))
   const name = [program, ...args].join(' ')
   const timeout = AbortSignal.timeout(timeoutMs)
   const how = await endOf(child, AbortSignal.any([timeout, ...(signal ? [signal] : [])]))

@@ -42,8 +42,10 @@ export async function openComposeProject(
 ): Promise<ComposeProject> {
   const name = `sluice-check-${randomBytes(3).toString('hex')}`
   const free = await findFreePorts(portVariables.length)
-  const ports = Object.fromEntries(portVariables.map((variable, at) => [variable, free[at]]))
-  const environment = { ...process.env, ...ports, COMPOSE_PROFILES: '' } as NodeJS.ProcessEnv
+  const ports = Object.fromEntries(
+    portVariables.map((variable, at) => [variable, String(free[at])]),
+  )
+  const environment = { ...process.env, ...ports, COMPOSE_PROFILES: '' }
   const base = [...compose, '-p', name, '-f', fileURLToPath(composePath), '--profile', 'debezium']
   const run = (args: readonly string[], timeoutMs: number, patient = false) =>
     runCommand([...base, ...args], {

@@ -8,6 +8,7 @@ export type ContainersErrorCode =
   | 'access_key_missing'
   | 'container_unhealthy'
   | 'unexpected_answer'
+  | 'tests_failed'
   | 'left_behind'
 
 /** An expected failure: its message is for the person who typed the command. */

@@ -10,6 +10,7 @@ import { lockHolder } from './processes/data-lock.ts'
 import { findFreePorts, requireFreePorts } from './processes/ports.ts'
 import { isSameProcess } from './processes/process-identity.ts'
 import type { ProcessRecord } from './processes/process-ledger.ts'
+import { lessonsOf, runLessons } from './readme-lessons.ts'
 import { tryIt } from './welcome.ts'
 import { ensureTestJars } from './test-servers.ts'
 import { waitUntil } from './wait-until.ts'
@@ -196,6 +197,21 @@ test('npm start works after one that was killed -9 while starting, whatever it w
   expect(running(all)).toEqual([])
   await allPortsFree()
 }, 240_000)
+
+test("README.md's own commands work as they stand, and print what it shows", async () => {
+  const start = npmStart('--ephemeral')
+  await start.says(/Ctrl-C stops everything/)
+  const lessons = lessonsOf(readFileSync(join(repository, 'README.md'), 'utf8'), 'Try it')
+  expect(lessons.filter(({ shown }) => shown !== undefined).length).toBeGreaterThan(3)
+  const [command, query, relay] = ports.map((port) => `127.0.0.1:${port}`)
+  const printed = runLessons(lessons, {
+    addresses: { 4010: command ?? '', 4020: query ?? '', 4030: relay ?? '' },
+    key: /key=(\S+)/.exec(start.output())?.[1] ?? '',
+  })
+  for (const [index, { shown }] of lessons.entries()) {
+    if (shown !== undefined) expect(JSON.parse(printed[index] ?? '')).toMatchObject(shown)
+  }
+}, 90_000)
 
 test('npm start -- --ephemeral leaves nothing behind, and a second Ctrl-C ends it at once', async () => {
   const start = npmStart('--ephemeral')
