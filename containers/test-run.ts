@@ -1,13 +1,21 @@
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { pause } from 'service/backoff'
-import type { TestModule } from 'vitest/node'
+import { z } from 'zod'
 import { repository, runCommand } from './command.ts'
 import { readComposeFile } from './compose-file.ts'
 import { ContainersError } from './errors.ts'
 
+const testsMs = 30 * 60_000
 const lookEveryMs = 1_000
 
-// Tests that start, stop or kill servers of their own say nothing of containers.
-const withOwnServers = ['local-stack/**', '**/*-restart.*.test.ts']
+const outcomeSchema = z.object({
+  passed: z.number(),
+  failed: z.number(),
+  /** Nothing failed outside of the tests either. */
+  whole: z.boolean(),
+})
+type Outcome = z.output<typeof outcomeSchema>
 
 /**
  * Runs the tests that need servers, on containers, and says how many there were. Throws
@@ -23,13 +31,11 @@ export async function runTestsOnContainers(signal: AbortSignal): Promise<string>
       for (const [id, image] of await testContainers()) if (!before.has(id)) images.add(image)
     }
   })()
-  const modules = await runTests(signal).finally(() => over.abort())
+  const outcome = await runTests(signal).finally(() => over.abort())
   await watching
   signal.throwIfAborted()
-  const tests = modules.flatMap((module) => [...module.children.allTests()])
-  const inState = (state: string) => tests.filter((test) => test.result().state === state).length
-  const counts = `${inState('passed')} passed, ${inState('failed')} failed`
-  if (inState('passed') === 0 || !modules.every((module) => module.ok())) {
+  const counts = `${outcome?.passed ?? 0} passed, ${outcome?.failed ?? 0} failed`
+  if (!outcome?.whole || outcome.passed === 0) {
     throw new ContainersError('tests_failed', `tests: ${counts}; what failed is above`)
   }
   const { postgres, kafka } = readComposeFile().services
@@ -38,38 +44,27 @@ export async function runTestsOnContainers(signal: AbortSignal): Promise<string>
   throw new ContainersError('unexpected_answer', `no container of ${missing.join(', ')} was seen`)
 }
 
-/**
- * In this process, not as a command: so that an interruption can end the run in order, which stops
- * the servers, where a signal to vitest would leave them to themselves.
- */
-async function runTests(signal: AbortSignal): Promise<readonly TestModule[]> {
-  // The servers' set-up reads these when vitest loads it.
-  delete process.env.TEST_POSTGRES_URL
-  delete process.env.TEST_KAFKA_BROKERS
-  process.env.TEST_STACK = 'containers'
-  const { createVitest, parseCLI } = await import('vitest/node')
-  const excluded = withOwnServers.flatMap((files) => ['--exclude', files])
-  const { filter, options } = parseCLI([
-    'vitest',
-    'run',
-    '--project',
-    'pg',
-    '--project',
-    'kafka',
-    ...excluded,
-  ])
-  const vitest = await createVitest({ ...options, root: repository })
-  const cancel = () => void vitest.cancelCurrentRun('keyboard-input')
-  signal.addEventListener('abort', cancel, { once: true })
-  try {
-    signal.throwIfAborted()
-    const { testModules, unhandledErrors } = await vitest.start(filter)
-    if (unhandledErrors.length === 0) return testModules
-    throw new ContainersError('tests_failed', `${unhandledErrors.length} errors outside of tests`)
-  } finally {
-    signal.removeEventListener('abort', cancel)
-    await vitest.close()
-  }
+/** undefined when the run ended without saying how. */
+function runTests(signal: AbortSignal): Promise<Outcome | undefined> {
+  const { TEST_POSTGRES_URL: _url, TEST_KAFKA_BROKERS: _brokers, ...environment } = process.env
+  const child = fork(fileURLToPath(new URL('./run-tests.ts', import.meta.url)), {
+    cwd: repository,
+    env: { ...environment, TEST_STACK: 'containers' },
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    detached: true,
+  })
+  let outcome: Outcome | undefined
+  child.on('message', (message) => (outcome = outcomeSchema.parse(message)))
+  const cancel = () => child.connected && child.send('cancel')
+  const ending = AbortSignal.any([signal, AbortSignal.timeout(testsMs)])
+  ending.addEventListener('abort', cancel, { once: true })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', () => {
+      ending.removeEventListener('abort', cancel)
+      resolve(outcome)
+    })
+  })
 }
 
 /** Images by id of the containers that any run of testcontainers has on this machine now. */

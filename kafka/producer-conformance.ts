@@ -4,7 +4,7 @@ import { testBrokers } from 'local-stack/test-databases'
 import { ensureTestJars } from 'local-stack/test-servers'
 import { waitUntil } from 'local-stack/wait-until'
 import { describe, expect, test } from 'vitest'
-import { ensureTopics } from './admin.ts'
+import { ensureTopics, topicOffsets } from './admin.ts'
 import { partitionOf } from './partition.ts'
 import type { FailedAttempt, KafkaLogLine, Producer, ProducerSettings } from './producer.ts'
 import type { KafkaRecord } from './record.ts'
@@ -39,6 +39,8 @@ async function newTopic(brokers: readonly string[], settings: Record<string, str
   const topic = `conformance-${randomUUID()}`
   const topics = [{ name: topic, partitions, settings }]
   await ensureTopics({ brokers, topics, report: () => {} })
+  // Asks each leader itself: one that does not know yet that it leads would make a batch repeat.
+  await topicOffsets({ brokers, topic })
   return topic
 }
 

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync, unwatchFile, watchFile } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { z } from 'zod'
 import type { Log } from './log.ts'
 import { httpProblem } from './problem.ts'
@@ -45,9 +45,15 @@ export const openToAll: Access = { identify: () => anonymous, close: () => {} }
  * good one stays in force and the fault is logged, so that a slip of the pen locks nobody out.
  */
 export function openAccess(path: string, log: Log): Access {
+  // The stamp is taken before the file is read: a change in between is then seen as one, and the
+  // file read once more. A watcher of Node's own would take its first stamp only later.
+  let stamp = stampOf(path)
   let callers = readCallers(path)
-  const reload = () => {
+  const reloadIfChanged = () => {
     try {
+      const present = stampOf(path)
+      if (present === stamp) return
+      stamp = present
       callers = readCallers(path)
       log.info({ event: 'access_reloaded', keys: callers.size }, 'access keys read again')
     } catch (error) {
@@ -57,7 +63,7 @@ export function openAccess(path: string, log: Log): Access {
       )
     }
   }
-  watchFile(path, { interval: 1_000, persistent: false }, reload)
+  const timer = setInterval(reloadIfChanged, 1_000).unref()
   return {
     identify(authorization) {
       const key = /^Bearer ([\x21-\x7e]{1,256})$/i.exec(authorization ?? '')?.[1]
@@ -68,8 +74,13 @@ export function openAccess(path: string, log: Log): Access {
         headers: { 'WWW-Authenticate': 'Bearer' },
       })
     },
-    close: () => unwatchFile(path, reload),
+    close: () => clearInterval(timer),
   }
+}
+
+function stampOf(path: string): string {
+  const { ino, size, mtimeNs } = statSync(path, { bigint: true })
+  return `${ino} ${size} ${mtimeNs}`
 }
 
 function readCallers(path: string): Map<string, Caller> {
