@@ -78,9 +78,10 @@ export function openAccess(path: string, log: Log): Access {
   }
 }
 
+/** Tells one state of a file from another; a file that is gone is a state too. */
 function stampOf(path: string): string {
-  const { ino, size, mtimeNs } = statSync(path, { bigint: true })
-  return `${ino} ${size} ${mtimeNs}`
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+  return stat === undefined ? 'gone' : `${stat.ino} ${stat.size} ${stat.mtimeNs}`
 }
 
 function readCallers(path: string): Map<string, Caller> {
