@@ -16,7 +16,7 @@ const portVariables = [
   'KAFKA_PORT',
   'CONNECT_PORT',
 ] as const
-export type PortVariable = (typeof portVariables)[number]
+type PortVariable = (typeof portVariables)[number]
 
 const imagesMs = 20 * 60_000
 const containersMs = 5 * 60_000
@@ -64,7 +64,16 @@ export async function openComposeProject(
     },
     async up(...services) {
       const without = services.length > 0 ? services : await ordinaryServices(run)
-      await run(['up', '-d', '--no-build', ...without], imagesMs)
+      try {
+        await run(['up', '-d', '--no-build', ...without], imagesMs)
+      } catch (cause) {
+        signal.throwIfAborted()
+        // Compose names the service that failed, and not what it said.
+        const said = `${await logs('migrate')}${await logs('access-key')}`
+        throw new ContainersError('command_failed', `${(cause as Error).message}\n${said}`, {
+          cause,
+        })
+      }
     },
     async healthy(services) {
       await Promise.all(services.map((service) => healthy(service, { run, logs, signal })))
