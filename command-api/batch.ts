@@ -5,8 +5,7 @@ import { acceptedAnswer, refusedAnswer, type Answer } from './answer.ts'
 import type { AccountEvent } from './events.ts'
 import {
   beginWithKeyLocks,
-  findAnswers,
-  lockAccounts,
+  readBatch,
   writeBatch,
   type BatchWrite,
   type CommandKey,
@@ -23,8 +22,8 @@ export type CommandRequest = CommandKey & {
   /** Also the causation id of its events. */
   commandId: string
   command: AccountCommand
-  /** The version that If-Match wants; undefined when it was not sent. */
-  ifMatch: number | undefined
+  /** The ETags that If-Match wants, any of them; undefined when it was not sent. */
+  ifMatch: ReadonlySet<string> | undefined
   trace: { traceparent: string; traceId: string; correlationId: string }
 }
 
@@ -80,19 +79,23 @@ export async function executeBatch(
   return outcomes
 }
 
-/** Keys first, then accounts: a statement sees what was committed before it began. */
+/**
+ * The accounts of commands that turn out to be repeats are locked too: repeats are few, and asking
+ * for the keys first would cost every batch a round trip.
+ */
 async function read(
   client: ClientBase,
   requests: readonly CommandRequest[],
   newId: () => string,
 ): Promise<Work> {
-  const stored = requests.length === 0 ? [] : await findAnswers(client, requests)
-  const answers = new Map(stored.map((answer) => [keyText(answer), answer]))
-  const fresh = requests.filter((request) => !answers.has(keyText(request)))
-  const ids = [...new Set(fresh.map((request) => request.command.accountId))]
+  const ids = [...new Set(requests.map((request) => request.command.accountId))]
+  const { answers, accounts } =
+    requests.length === 0
+      ? { answers: [], accounts: new Map<string, Account>() }
+      : await readBatch(client, requests, ids)
   return {
-    answers,
-    accounts: ids.length === 0 ? new Map() : await lockAccounts(client, ids),
+    answers: new Map(answers.map((answer) => [keyText(answer), answer])),
+    accounts,
     fromVersions: new Map(),
     write: { events: [], answers: [] },
     newId,
@@ -122,7 +125,8 @@ function firstAnswer(work: Work, request: CommandRequest): Answer {
 }
 
 function preconditionFault(account: Account | null, { ifMatch }: CommandRequest): Problem | null {
-  if (ifMatch === undefined || account === null || account.version === ifMatch) return null
+  if (ifMatch === undefined || account === null) return null
+  if (ifMatch.has(`"${account.version}"`)) return null
   return problem('version_conflict', {
     detail: `the account is at version ${account.version}`,
     extra: { version: account.version },

@@ -10,6 +10,8 @@ export const variables = serviceEnvironment({
   COMMAND_API_PORT: port(4010),
   WRITE_DATABASE_URL: postgresUrl,
   HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
+  COMMAND_LANES: wholeNumber(2, { min: 1, max: 32 }),
+  COMMAND_BATCH_LIMIT: wholeNumber(64, { min: 1, max: 1_000 }),
 })
 
 /** Settings of the command API. WRITE_DATABASE_URL is that of the role sluice_command. */

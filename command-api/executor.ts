@@ -22,9 +22,13 @@ export type ExecutorSettings = {
   patienceMs?: number
 }
 
+/** A command on its way to an answer. It is answered once: what comes later is kept by its key. */
 type Waiting = {
   request: CommandRequest
-  deadlineMs: number
+  sinceMs: number
+  answered: boolean
+  /** Whether the last try found its key held by another transaction. */
+  keyHeld: boolean
   resolve: (answer: Answer) => void
   reject: (error: unknown) => void
 }
@@ -42,6 +46,8 @@ const transientStates = ['40P01', '40001', '55P03', '23505']
 export class Executor {
   readonly #settings: Required<ExecutorSettings>
   readonly #queue: Waiting[] = []
+  /** Every command without an answer, the oldest first. */
+  readonly #unanswered = new Set<Waiting>()
   #busyLanes = 0
 
   constructor(settings: ExecutorSettings) {
@@ -59,6 +65,12 @@ export class Executor {
     return this.#queue.length
   }
 
+  /** How long the oldest command has gone without an answer. */
+  get oldestMs(): number {
+    const [oldest] = this.#unanswered
+    return oldest === undefined ? 0 : performance.now() - oldest.sinceMs
+  }
+
   /**
    * Answers a command, its refusal included. Rejects only on a bug. A command whose outcome cannot
    * be known in time is answered 503 `database_unavailable`: it may have happened, and its key
@@ -68,7 +80,26 @@ export class Executor {
     const { queueLimit, patienceMs } = this.#settings
     if (this.#queue.length >= queueLimit) return Promise.resolve(passing('overloaded', request))
     return new Promise((resolve, reject) => {
-      this.#enqueue({ request, deadlineMs: performance.now() + patienceMs, resolve, reject })
+      const settle = () => {
+        waiting.answered = true
+        clearTimeout(deadline)
+        this.#unanswered.delete(waiting)
+      }
+      const waiting: Waiting = {
+        request,
+        sinceMs: performance.now(),
+        answered: false,
+        keyHeld: false,
+        resolve: (answer) => resolve((settle(), answer)),
+        reject: (error) => reject((settle(), error)),
+      }
+      // By a timer, because a connection that hangs reports nothing.
+      const deadline = setTimeout(() => {
+        const code = waiting.keyHeld ? 'idempotency_in_progress' : 'database_unavailable'
+        waiting.resolve(passing(code, request))
+      }, patienceMs)
+      this.#unanswered.add(waiting)
+      this.#enqueue(waiting)
     })
   }
 
@@ -89,7 +120,7 @@ export class Executor {
 
   /** Brings every command of a batch to an answer, whatever the database does meanwhile. */
   async #run(batch: readonly Waiting[]): Promise<void> {
-    for (let failures = 1; ; failures += 1) {
+    for (let failures = 1; batch.length > 0; failures += 1) {
       try {
         return this.#settle(batch, await this.#transaction(batch.map(({ request }) => request)))
       } catch (error) {
@@ -100,19 +131,10 @@ export class Executor {
           { event: 'batch_retried', err: error, failures },
           'batch tried again',
         )
-        batch = this.#stillInTime(batch)
-        if (batch.length === 0) return
         await wait(backoffMs(failures, retryBounds))
+        batch = batch.filter((waiting) => !waiting.answered)
       }
     }
-  }
-
-  #stillInTime(batch: readonly Waiting[]): readonly Waiting[] {
-    const nowMs = performance.now()
-    for (const { request, resolve, deadlineMs } of batch) {
-      if (deadlineMs <= nowMs) resolve(passing('database_unavailable', request))
-    }
-    return batch.filter(({ deadlineMs }) => deadlineMs > nowMs)
   }
 
   async #transaction(requests: readonly CommandRequest[]): Promise<Outcome[]> {
@@ -139,10 +161,10 @@ export class Executor {
   }
 
   #comeAgain(waiting: Waiting): void {
-    if (waiting.deadlineMs <= performance.now()) {
-      return waiting.resolve(passing('idempotency_in_progress', waiting.request))
-    }
-    setTimeout(() => this.#enqueue(waiting), heldKeyPauseMs)
+    waiting.keyHeld = true
+    setTimeout(() => {
+      if (!waiting.answered) this.#enqueue(waiting)
+    }, heldKeyPauseMs)
   }
 
   /** The write was refused: one command at a time, so that only the culprit fails. */

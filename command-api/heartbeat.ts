@@ -46,11 +46,15 @@ export type HeartbeatSettings = {
 export async function runHeartbeat(settings: HeartbeatSettings): Promise<void> {
   const { pool, everySeconds, now, newId, signal, log } = settings
   if (everySeconds === 0) return
+  let failures = 0
   while (!signal.aborted) {
     try {
       await beat(pool, now(), newId)
+      failures = 0
     } catch (error) {
-      log.warn({ event: 'heartbeat_failed', err: error }, 'no heartbeat written')
+      failures += 1
+      const level = failures > 5 ? 'error' : 'warn'
+      log[level]({ event: 'heartbeat_failed', err: error, failures }, 'no heartbeat written')
     }
     await pause(everySeconds * 1_000, signal)
   }

@@ -196,6 +196,15 @@ describe('bad input', () => {
     [400, 'invalid_request', '/accounts', { body: { ...open, type: 'gold' } }],
     [400, 'invalid_request', '/accounts?dryRun=true', { body: open }],
     [400, 'invalid_request', '/accounts/x/deposits', { body: { ...move, effectiveAt: 'today' } }],
+    ...['0000-01-01T00:00:00Z', '9999-12-31T23:59:59-23:59', '0001-01-01T00:00:00+23:59'].map(
+      (effectiveAt): Bad => [
+        400,
+        'invalid_request',
+        '/accounts/x/deposits',
+        { body: { ...move, effectiveAt } },
+      ],
+    ),
+    [404, 'route_not_found', '/accounts/x/deposits/', { body: move }],
     [400, 'invalid_request', '/accounts/x/deposits', { body: { ...move, version: 9 } }],
     [400, 'invalid_request', '/accounts/sluice-cash-EUR/deposits', { body: move }],
     [400, 'invalid_request', '/accounts/a%20b/deposits', { body: move }],
@@ -219,12 +228,7 @@ describe('bad input', () => {
       { body: open, headers: { 'idempotency-key': 'x'.repeat(256) } },
     ],
     [400, 'invalid_header', '/accounts', { body: open, headers: { 'correlation-id': 'a b' } }],
-    [
-      400,
-      'invalid_header',
-      '/accounts/x/deposits',
-      { body: move, headers: { 'if-match': 'W/"1"' } },
-    ],
+    [400, 'invalid_header', '/accounts/x/deposits', { body: move, headers: { 'if-match': '1' } }],
     [428, 'precondition_required', '/accounts/x/close', {}],
     [401, 'unauthenticated', '/accounts', { body: open, headers: { authorization: null } }],
     [401, 'unauthenticated', '/accounts', { body: open, headers: { authorization: 'Bearer no' } }],
@@ -268,15 +272,38 @@ describe('bad input', () => {
     expect(pointers.toSorted()).toEqual(['/a~1b', '/owner'])
   })
 
-  it('that is not HTTP is answered in the same form', async () => {
+  it.each([
+    ['NONSENSE\r\n\r\n', 400, 'malformed_request'],
+    ['GET http://[::zz/ HTTP/1.1\r\nHost: x\r\n\r\n', 400, 'malformed_request'],
+    ['GET /livez HTTP/1.1\r\nHost: x\r\nExpect: foo\r\n\r\n', 417, 'expectation_failed'],
+    ['GET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n', 404, 'route_not_found'],
+    [
+      `GET /livez HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`,
+      431,
+      'headers_too_large',
+    ],
+  ])('%j, which comes to no route, is answered in the same form', async (sent, status, code) => {
     const socket = connect(http.port, '127.0.0.1')
-    socket.write('NONSENSE\r\n\r\n')
+    socket.write(sent)
     const chunks: Buffer[] = []
     for await (const chunk of socket) chunks.push(chunk as Buffer)
     const text = Buffer.concat(chunks).toString()
-    expect(text).toMatch(/^HTTP\/1.1 400 /)
+    expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
     expect(text).toContain('application/problem+json')
-    expect(text).toContain('"code":"malformed_request"')
+    expect(text).toContain(`"code":"${code}"`)
+  })
+
+  it('a weak or foreign If-Match matches no version, and one of several may match', async () => {
+    const { id } = await opened('10')
+    const tried = async (ifMatch: string) => {
+      const headers = { 'if-match': ifMatch }
+      const answer = await send(`/accounts/${id}/deposits`, { body: move, headers })
+      return answer.status
+    }
+    expect(await tried('W/"2"')).toBe(412)
+    expect(await tried('"abc"')).toBe(412)
+    expect(await tried('"1", "2"')).toBe(201)
+    expect(await tried('*')).toBe(201)
   })
 })
 

@@ -5,7 +5,7 @@ import { entriesOf, type Account } from './account.ts'
 import type { Answer } from './answer.ts'
 import type { AccountEvent } from './events.ts'
 
-// The SQL of one batch of commands: begin, three reads, one write, commit. Every statement is named,
+// The SQL of one batch of commands: begin with the keys' locks, one read, one write, commit. Every statement is named,
 // so that each connection plans it once.
 
 /** A caller's key, which makes a command safe to send again. */
@@ -54,25 +54,10 @@ export async function beginWithKeyLocks(
   return held
 }
 
-/** The answers already given under these keys. Call it only under their locks. */
-export async function findAnswers(
-  client: ClientBase,
-  keys: readonly CommandKey[],
-): Promise<StoredAnswer[]> {
-  const { rows } = await client.query<Omit<StoredAnswer, 'answer'> & Omit<Answer, 'replayed'>>({
-    name: 'find-answers',
-    text: `select caller, key, fingerprint, status, body::text as body, etag, token
-      from unnest($1::text[], $2::text[]) as wanted(caller, key)
-      join ledger.idempotency using (caller, key)`,
-    values: [keys.map((key) => key.caller), keys.map((key) => key.key)],
-  })
-  return rows.map(({ caller, key, fingerprint, status, body, etag, token }) => ({
-    caller,
-    key,
-    fingerprint,
-    answer: { status, body, etag, token, replayed: true },
-  }))
-}
+/** What a batch decides on: answers already given, and its accounts, locked. */
+export type BatchState = { answers: StoredAnswer[]; accounts: Map<string, Account> }
+
+type AnswerRow = CommandKey & { fingerprint: string } & Omit<Answer, 'replayed'>
 
 type AccountRow = Record<'id' | 'owner' | 'currency' | 'ledger_balance' | 'held', string> & {
   exponent: number
@@ -82,24 +67,59 @@ type AccountRow = Record<'id' | 'owner' | 'currency' | 'ledger_balance' | 'held'
   overdraft_limit: string
   metadata: Record<string, unknown>
   version: string
-  opened_at: Date
-  as_of: Date
+  opened_at: string
+  as_of: string
 }
 
+// One statement, so one round trip, under one snapshot; both come as JSON, amounts in it as text.
+// The lateral look by each key cannot be planned as anything but a search of the index.
+const readText = `
+with answer as (
+  select wanted.caller, wanted.key, encode(fingerprint, 'hex') as fingerprint, status,
+    body::text as body, etag, token
+  from unnest($1::text[], $2::text[]) as wanted(caller, key)
+  cross join lateral (
+    select * from ledger.idempotency i
+    where i.caller = wanted.caller and i.key = wanted.key limit 1) as found
+), account as (
+  select * from ledger.accounts where id = any($3::text[]) order by id for update
+)
+select (select json_agg(answer) from answer) as answers,
+  (select json_agg(json_build_object('id', id, 'owner', owner, 'currency', currency,
+      'exponent', exponent, 'type', type, 'status', status, 'frozen', frozen,
+      'ledger_balance', ledger_balance::text, 'held', held::text,
+      'overdraft_limit', overdraft_limit::text, 'metadata', metadata, 'version', version::text,
+      'opened_at', opened_at, 'as_of', as_of)) from account) as accounts`
+
 /**
- * Locks and reads accounts, in one order for everybody, before the first insert: version and
- * position are then both drawn under the lock, which is what makes position order version order.
+ * Finds the answers already given under these keys; call it only under their locks, taken by an
+ * earlier statement. Locks and reads the accounts, in one order for everybody, before the first
+ * insert: version and position are then both drawn under the lock, which is what makes position
+ * order version order. A row that was waited for is read as it is then, not as in the snapshot.
  */
-export async function lockAccounts(
+export async function readBatch(
   client: ClientBase,
-  ids: readonly string[],
-): Promise<Map<string, Account>> {
-  const { rows } = await client.query<AccountRow>({
-    name: 'lock-accounts',
-    text: 'select * from ledger.accounts where id = any($1::text[]) order by id for update',
-    values: [ids],
+  keys: readonly CommandKey[],
+  accountIds: readonly string[],
+): Promise<BatchState> {
+  const { rows } = await client.query<{
+    answers: AnswerRow[] | null
+    accounts: AccountRow[] | null
+  }>({
+    name: 'read-batch',
+    text: readText,
+    values: [keys.map((key) => key.caller), keys.map((key) => key.key), accountIds],
   })
-  return new Map(rows.map((row) => [row.id, accountOf(row)]))
+  const { answers, accounts } = rows[0] ?? { answers: null, accounts: null }
+  return {
+    answers: (answers ?? []).map(({ caller, key, fingerprint, ...answer }) => ({
+      caller,
+      key,
+      fingerprint: Buffer.from(fingerprint, 'hex'),
+      answer: { ...answer, replayed: true },
+    })),
+    accounts: new Map((accounts ?? []).map((row) => [row.id, accountOf(row)])),
+  }
 }
 
 function accountOf(row: AccountRow): Account {
@@ -111,8 +131,8 @@ function accountOf(row: AccountRow): Account {
     held: BigInt(row.held),
     overdraftLimit: BigInt(overdraft_limit),
     version: Number(row.version),
-    openedAt: opened_at.toISOString(),
-    asOf: as_of.toISOString(),
+    openedAt: new Date(opened_at).toISOString(),
+    asOf: new Date(as_of).toISOString(),
   }
 }
 

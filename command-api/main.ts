@@ -11,7 +11,7 @@ import { feedRoutes } from './feed.ts'
 import { runHeartbeat } from './heartbeat.ts'
 import { birth } from './requests.ts'
 import { commandRoutes } from './routes.ts'
-import { readiness, writeSessionSettings } from './write-database.ts'
+import { readiness, writeQueryTimeoutMs, writeSessionSettings } from './write-database.ts'
 
 try {
   const config = readConfig()
@@ -22,11 +22,19 @@ try {
   await using pool = openPool({
     url: config.WRITE_DATABASE_URL,
     applicationName: 'sluice-command-api',
-    maxConnections: 6,
+    // Beside the lanes: the heartbeat, readiness and the feed.
+    maxConnections: config.COMMAND_LANES + 4,
     settings: writeSessionSettings,
+    queryTimeoutMs: writeQueryTimeoutMs,
     onError: (error) => log.warn({ event: 'connection_lost', err: error }, 'connection lost'),
   })
-  const executor = new Executor({ pool, log, newId: birth.newId })
+  const executor = new Executor({
+    pool,
+    log,
+    newId: birth.newId,
+    lanes: config.COMMAND_LANES,
+    batchLimit: config.COMMAND_BATCH_LIMIT,
+  })
   const waiting: Gauge = new Gauge({
     name: 'sluice_commands_waiting',
     help: 'Commands that wait for a lane',
@@ -40,12 +48,12 @@ try {
     port: config.COMMAND_API_PORT,
     routes: [...commandRoutes((request) => executor.submit(request), birth), ...feedRoutes(pool)],
     access,
-    readiness: () => readiness(pool),
+    readiness: () => readiness(pool, executor),
     log,
     metrics,
   })
   log.info({ event: 'started', url: http.url }, `command API on ${http.url}`)
-  await runHeartbeat({ pool, everySeconds: config.HEARTBEAT_SECONDS, ...birth, signal, log })
+  void runHeartbeat({ pool, everySeconds: config.HEARTBEAT_SECONDS, ...birth, signal, log })
   await aborted(signal)
   log.info({ event: 'stopping' }, 'stopping: running requests finish')
 } catch (error) {

@@ -32,14 +32,24 @@ const openAccountBody = z.strictObject({
   openingDeposit: amount.optional(),
 })
 
+/** Years that every store and client on the way can write, in UTC. */
+const years = { first: 1900, last: 9998 }
+const yearsMessage = `must be within the years ${years.first} to ${years.last}, in UTC`
+
+function isWithinYears(moment: string): boolean {
+  const year = new Date(moment).getUTCFullYear()
+  return year >= years.first && year <= years.last
+}
+
 const movementBody = z.strictObject({
   amount,
   currency: currencyCode,
   reference: printable(200).optional(),
-  effectiveAt: z.iso.datetime({ offset: true }).optional(),
+  effectiveAt: z.iso.datetime({ offset: true }).refine(isWithinYears, yearsMessage).optional(),
 })
 
 const closeBody = z.strictObject({}).optional()
+const noQuery = z.strictObject({})
 
 /** Functions of a command's birth, given so that tests decide them. */
 export type Birth = { now: () => Date; newId: () => string }
@@ -100,7 +110,7 @@ function commandRequest(
   newId: () => string,
   command: AccountCommand,
 ): CommandRequest {
-  parsePart(z.strictObject({}), request.query, 'query')
+  parsePart(noQuery, request.query, 'query')
   return {
     caller: request.caller.name,
     key: idempotencyKey(request),
@@ -123,13 +133,18 @@ function idempotencyKey(request: ApiRequest): string {
   })
 }
 
-/** The version that If-Match wants; `*` wants any, which an existing account always has. */
-function ifMatch(request: ApiRequest, command: AccountCommand): number | undefined {
-  const header = request.header('If-Match')
+/**
+ * The versions that If-Match wants, any of them; undefined where it wants none in particular. Weak
+ * tags and tags of another kind match no version.
+ */
+function ifMatch(request: ApiRequest, command: AccountCommand): ReadonlySet<string> | undefined {
+  const header = request.header('If-Match')?.trim()
   if (header === undefined || header === '*' || command.kind === 'OpenAccount') return undefined
-  const version = /^"([1-9]\d{0,14})"$/.exec(header)?.[1]
-  if (version !== undefined) return Number(version)
+  const tag = String.raw`(?:W/)?"[\x21\x23-\x7e]*"`
+  if (new RegExp(`^${tag}(?:\\s*,\\s*${tag})*$`).test(header)) {
+    return new Set(header.split(',').map((each) => each.trim()))
+  }
   throw httpProblem('invalid_header', {
-    errors: [{ pointer: 'If-Match', message: 'must be one ETag of this account, such as "3"' }],
+    errors: [{ pointer: 'If-Match', message: 'must be ETags of this account, such as "3"' }],
   })
 }

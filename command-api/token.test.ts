@@ -16,6 +16,8 @@ describe('the consistency token', () => {
     'v2.eyJhIjoxfQ',
     'v1.!!!',
     `v1.${Buffer.from('[]').toString('base64url')}`,
+    `v1.${Buffer.from('{}').toString('base64url')}`,
+    `v1.${Buffer.from('{"__proto__":1}').toString('base64url')}`,
     `v1.${Buffer.from('{"a":0}').toString('base64url')}`,
     `v1.${Buffer.from('{"a":"1"}').toString('base64url')}`,
     `v1.${Buffer.from('{"a b":1}').toString('base64url')}`,

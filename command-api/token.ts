@@ -23,7 +23,8 @@ export function decodeToken(text: string): ConsistencyToken | undefined {
     const parsed = contents.safeParse(JSON.parse(Buffer.from(match[1], 'base64url').toString()))
     if (!parsed.success) return undefined
     const entries = Object.entries(parsed.data)
-    return entries.length <= accountsLimit ? new Map(entries) : undefined
+    const fits = entries.length >= 1 && entries.length <= accountsLimit
+    return fits ? new Map(entries) : undefined
   } catch {
     return undefined
   }

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import kafkajs from 'kafkajs'
 import { expect, test } from 'vitest'
-import { partitionOf } from './partition.ts'
+import { Partitioner, partitionOf } from './partition.ts'
 
 const theirs = kafkajs.Partitioners.DefaultPartitioner()
 
@@ -23,6 +23,8 @@ test('a key goes to the partition that the Java client gives it', () => {
   expect(partitionOf('Ünïcode-☃-𝄞', 1_000)).toBe(5)
 })
 
+const partitioner = new Partitioner()
+
 test('every key goes to the partition that kafkajs gives it', () => {
   fc.assert(
     fc.property(
@@ -30,6 +32,7 @@ test('every key goes to the partition that kafkajs gives it', () => {
       fc.integer({ min: 1, max: 200 }),
       (key, partitions) => {
         expect(partitionOf(key, partitions)).toBe(partitionByKafkajs(key, partitions))
+        expect(partitioner.partitionOf(key, partitions)).toBe(partitionOf(key, partitions))
       },
     ),
     { numRuns: 2_000 },
@@ -38,4 +41,9 @@ test('every key goes to the partition that kafkajs gives it', () => {
 
 test('a key is hashed as UTF-8, whether it comes as text or as bytes', () => {
   expect(partitionOf(Buffer.from('Zoë'), 97)).toBe(partitionOf('Zoë', 97))
+})
+
+test('a key longer than what the partitioner keeps goes where it belongs', () => {
+  const key = '☃'.repeat(2_000)
+  expect(partitioner.partitionOf(key, 97)).toBe(partitionOf(key, 97))
 })

@@ -10,9 +10,19 @@ export function partitionOf(key: string | Buffer, partitions: number): number {
   return (murmur2(bytes) & 0x7fffffff) % partitions
 }
 
+/** As `partitionOf`, for many keys one after the other: it keeps its memory for their bytes. */
+export class Partitioner {
+  readonly #bytes = Buffer.allocUnsafe(1_024)
+
+  partitionOf(key: string, partitions: number): number {
+    // No UTF-16 unit takes more than three bytes.
+    if (key.length * 3 > this.#bytes.length) return partitionOf(key, partitions)
+    return (murmur2(this.#bytes, this.#bytes.write(key)) & 0x7fffffff) % partitions
+  }
+}
+
 /** Kafka's variant of murmur2, as a signed 32-bit number; Math.imul keeps it to 32 bits. */
-function murmur2(bytes: Buffer): number {
-  const length = bytes.length
+function murmur2(bytes: Buffer, length = bytes.length): number {
   let hash = seed ^ length
   let at = 0
   for (; at + 4 <= length; at += 4) {

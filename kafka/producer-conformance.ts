@@ -48,7 +48,7 @@ const shared = (open: OpenProducer, settings: Partial<ProducerSettings> = {}) =>
   open({ brokers: testBrokers(), clientId: 'conformance', ...settings })
 
 /** `count` records over `keys` keys; values number the records of their key from 1. */
-function numbered(topic: string, { count, keys, size = 0 }: Sizes): KafkaRecord[] {
+export function numbered(topic: string, { count, keys, size = 0 }: Sizes): KafkaRecord[] {
   return Array.from({ length: count }, (_, index) => ({
     topic,
     key: `key-${index % keys}`,
@@ -56,9 +56,9 @@ function numbered(topic: string, { count, keys, size = 0 }: Sizes): KafkaRecord[
     headers: [['id', String(index)]],
   }))
 }
-type Sizes = { count: number; keys: number; size?: number }
+export type Sizes = { count: number; keys: number; size?: number }
 
-function chunks<T>(all: readonly T[], size: number): T[][] {
+export function chunks<T>(all: readonly T[], size: number): T[][] {
   const count = Math.ceil(all.length / size)
   return Array.from({ length: count }, (_, n) => all.slice(n * size, (n + 1) * size))
 }
@@ -75,7 +75,7 @@ function firstOccurrences(dump: readonly DumpedRecord[]): Map<string, string[]> 
   return byKey
 }
 
-function expectAllInOrder(dump: readonly DumpedRecord[], { count, keys }: Sizes): void {
+export function expectAllInOrder(dump: readonly DumpedRecord[], { count, keys }: Sizes): void {
   const found = firstOccurrences(dump)
   expect(found.size).toBe(keys)
   for (const [key, values] of found) {
@@ -84,18 +84,34 @@ function expectAllInOrder(dump: readonly DumpedRecord[], { count, keys }: Sizes)
   }
 }
 
+export async function keepsOrderOverManyRequests(open: OpenProducer): Promise<void> {
+  const topic = await newTopic(testBrokers())
+  const sizes = { count: 6_000, keys: 23 }
+  await using producer = shared(open, { requestLimitBytes: 20_000 })
+  for (const batch of chunks(numbered(topic, sizes), 700)) {
+    await producer.publish(batch, patience())
+  }
+  const dump = await dumpTopic(testBrokers(), topic)
+  expect(dump).toHaveLength(sizes.count)
+  expectAllInOrder(dump, sizes)
+}
+
+/** Batches as like each other as can be: the ones that a broker could take for repetitions. */
+export async function keepsEachOfManyLikeBatches(open: OpenProducer): Promise<void> {
+  const topic = await newTopic(testBrokers())
+  const sizes = { count: 30, keys: 1 }
+  await using producer = shared(open)
+  for (const record of numbered(topic, sizes)) await producer.publish([record], patience())
+  const dump = await dumpTopic(testBrokers(), topic)
+  expect(dump).toHaveLength(sizes.count)
+  expectAllInOrder(dump, sizes)
+}
+
 function order(open: OpenProducer): void {
-  test('keeps the order of each key over many batches and many requests', async () => {
-    const topic = await newTopic(testBrokers())
-    const sizes = { count: 6_000, keys: 23 }
-    await using producer = shared(open, { requestLimitBytes: 20_000 })
-    for (const batch of chunks(numbered(topic, sizes), 700)) {
-      await producer.publish(batch, patience())
-    }
-    const dump = await dumpTopic(testBrokers(), topic)
-    expect(dump).toHaveLength(sizes.count)
-    expectAllInOrder(dump, sizes)
-  })
+  test('keeps each of many batches of one record', () => keepsEachOfManyLikeBatches(open))
+
+  test('keeps the order of each key over many batches and many requests', () =>
+    keepsOrderOverManyRequests(open))
 
   test('publishes to several topics in one batch', async () => {
     const topics = [await newTopic(testBrokers()), await newTopic(testBrokers())] as const

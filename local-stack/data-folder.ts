@@ -6,9 +6,10 @@ import {
   realpathSync,
   rmSync,
   statSync,
+  existsSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { StackError } from './errors.ts'
 import { runsInContainer } from './kafka/kafka-runtime.ts'
 import { removePostgresHome } from './postgres/postgres-home.ts'
@@ -69,10 +70,21 @@ async function stopLeftovers(folder: string): Promise<string[]> {
   return removed === 0 ? processes : [...processes, 'kafka']
 }
 
+/**
+ * Makes a folder and those above it that are missing; false where it was there. One by one, because
+ * Node's own recursion never ends where a parent takes no folders and says that it is not there.
+ */
+function makeFolders(path: string): boolean {
+  if (existsSync(path)) return false
+  makeFolders(dirname(path))
+  mkdirSync(path)
+  return true
+}
+
 function makeFolder(path: string): string {
   try {
     // PostgreSQL may run as another user than we do, and has to pass through, not to read.
-    if (mkdirSync(path, { recursive: true }) !== undefined) chmodSync(path, 0o711)
+    if (makeFolders(path)) chmodSync(path, 0o711)
     return realpathSync(path)
   } catch (cause) {
     throw new StackError(

@@ -10,6 +10,14 @@ const repository = fileURLToPath(new URL('..', import.meta.url))
 export const serviceNames = ['outbox-relay', 'command-api', 'query-api'] as const
 export type ServiceName = (typeof serviceNames)[number]
 
+/**
+ * The relay turns over a great deal and keeps little: unless told so, Node lets its heap grow to
+ * twice what it needs before it collects.
+ */
+const nodeFlags: Partial<Record<ServiceName, readonly string[]>> = {
+  'outbox-relay': ['--max-semi-space-size=8', '--max-old-space-size=128'],
+}
+
 type ServiceOptions = {
   name: ServiceName
   dataFolder: DataFolder
@@ -30,7 +38,7 @@ export function startService({
     name: label,
     tier: 'service',
     command: process.execPath,
-    args: [`${name}/main.ts`],
+    args: [...(nodeFlags[name] ?? []), `${name}/main.ts`],
     cwd: repository,
     env: { ...process.env, ...env },
     logFile: dataFolder.logFile(label),

@@ -8,6 +8,8 @@ export type PoolSettings = {
   maxConnections: number
   /** Session settings by name, forced at connect: they win over those of role and database. */
   settings?: Readonly<Record<string, string>>
+  /** How long to wait for an answer before the connection is taken for dead; for ever by default. */
+  queryTimeoutMs?: number
   /** Told of a connection lost while idle; the pool replaces it by itself. */
   onError: (error: Error) => void
 }
@@ -22,6 +24,7 @@ export function openPool(settings: PoolSettings): Pool {
     max: settings.maxConnections,
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
+    ...(settings.queryTimeoutMs === undefined ? {} : { query_timeout: settings.queryTimeoutMs }),
     options: sessionOptions(settings.settings ?? {}),
   })
   pool.on('error', settings.onError)
@@ -57,7 +60,7 @@ export function isConnectionLost(error: unknown): boolean {
   if (state !== undefined) return /^(08...|57P0[1235]|53300|25P0[34])$/.test(state)
   const { code, message } = error as { code?: unknown; message?: string }
   if (typeof code === 'string' && /^E(CONN|PIPE|TIMEDOUT|HOST|NET|AI_AGAIN)/.test(code)) return true
-  return /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered)/.test(
+  return /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered)/.test(
     message ?? '',
   )
 }

@@ -16,12 +16,21 @@ test('the defaults are those of the documentation', () => {
     RELAY_POLL_IDLE_MS: 50,
     RELAY_BATCH_ROWS: 1_000,
     KAFKA_BROKERS: ['127.0.0.1:29092'],
+    KAFKA_PRODUCER: 'kafkajs',
   })
 })
 
 test.each(['wal', 'debezium'])('mode %s is refused in one sentence', (mode) => {
   expect(() => readConfig({ ...required, RELAY_MODE: mode })).toThrow(
     'RELAY_MODE: only polling is supported by this version',
+  )
+})
+
+test('the producer is one of two', () => {
+  const chosen = readConfig({ ...required, KAFKA_PRODUCER: 'direct' })
+  expect(chosen.KAFKA_PRODUCER).toBe('direct')
+  expect(() => readConfig({ ...required, KAFKA_PRODUCER: 'other' })).toThrow(
+    'KAFKA_PRODUCER: must be direct or kafkajs',
   )
 })
 

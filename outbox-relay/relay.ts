@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { openDirectProducer } from 'kafka/direct-producer'
 import { type KafkaLog, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
 import { backoffMs, pause } from 'service/backoff'
@@ -89,7 +90,8 @@ async function leadOnce(leadership: Leadership): Promise<void> {
   const wanted = AbortSignal.any([lease.lost, drained])
   await poll({
     start,
-    read: (progress) => cursor.read(progress),
+    // On a half-open connection the statement would be waited for long after the lease is gone.
+    read: (progress) => orAborted(cursor.read(progress), lease.lost),
     publish: (records) => producer.publish(records, wanted),
     saver: new ProgressSaver({
       saved: start,
@@ -123,13 +125,27 @@ function openLeadersProducer(leadership: Leadership, lease: Lease) {
   const { config, log } = leadership
   const kafkaLog: KafkaLog = ({ level, message, fields }) =>
     log[level]({ event: 'kafka', ...fields }, message)
-  return openProducer({
+  const open = config.KAFKA_PRODUCER === 'direct' ? openDirectProducer : openProducer
+  return open({
     brokers: config.KAFKA_BROKERS,
     clientId: 'sluice-relay',
     log: kafkaLog,
     onFailedAttempt: ({ error }) => noteFailedAttempt(leadership, error),
     beforeRequest: () => lease.assertHeld(),
   })
+}
+
+/** The promise's outcome, or the signal's reason as soon as it aborts. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  const { promise, reject } = Promise.withResolvers<never>()
+  const abort = () => reject(signal.reason as Error)
+  signal.addEventListener('abort', abort, { once: true })
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
 }
 
 /** Aborts `delayMs` after `stop` did. */

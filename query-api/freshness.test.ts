@@ -25,7 +25,10 @@ test.each([
   expect(preferredWaitSeconds(header)).toBe(seconds)
 })
 
-function request(headers: Record<string, string>): ApiRequest {
+function request(
+  headers: Record<string, string>,
+  signal = new AbortController().signal,
+): ApiRequest {
   const byName = new Map(Object.entries(headers).map(([name, text]) => [name.toLowerCase(), text]))
   return {
     method: 'GET',
@@ -36,6 +39,7 @@ function request(headers: Record<string, string>): ApiRequest {
     header: (name) => byName.get(name.toLowerCase()),
     caller: { name: 'test', role: 'operator' },
     trace: { traceparent: '', traceId: '', correlationId: '' },
+    signal,
   }
 }
 
@@ -142,5 +146,17 @@ test('beyond the limit of waiters a read is refused; one that need not wait is a
   stop.abort()
   const answers = await Promise.all(both)
   expect(answers.map(({ headers }) => headers?.Consistency)).toEqual(['stale', 'stale'])
+  expect(freshness.waiters()).toBe(0)
+})
+
+test('who hangs up is waited for no longer, and no longer counted', async () => {
+  const { versionsOf } = advancing({ a: 1 })
+  const freshness = openFreshness({ versionsOf, signal: running })
+  const client = new AbortController()
+  const headers = { 'Consistency-Token': token({ a: 2 }), Prefer: 'wait=30' }
+  const waiting = freshness.read(request(headers, client.signal), answer)
+  await vi.waitUntil(() => freshness.waiters() === 1)
+  client.abort()
+  expect(await waiting).toMatchObject({ headers: { Consistency: 'stale' } })
   expect(freshness.waiters()).toBe(0)
 })

@@ -6,7 +6,7 @@ import { problem } from './problems.ts'
 
 // A read that brings a token is answered from a state at or above every account the token names, or
 // says that it is not. It is compared with the versions of the projection it reads from, and waits
-// for exactly the token's accounts.
+// for exactly the token's accounts, and no longer than its caller does.
 
 const defaultWaitSeconds = 2
 const longestWaitSeconds = 30
@@ -44,7 +44,11 @@ export function openFreshness(settings: FreshnessSettings): Freshness {
       .filter(({ have, want }) => have < want)
   }
 
-  async function waitFor(token: ConsistencyToken, waitMs: number): Promise<Lag[]> {
+  async function waitFor(
+    token: ConsistencyToken,
+    waitMs: number,
+    hangUp: AbortSignal,
+  ): Promise<Lag[]> {
     const deadline = now() + waitMs
     let lags = await lagsOf(token)
     if (lags.length === 0 || waitMs === 0) return lags
@@ -52,11 +56,12 @@ export function openFreshness(settings: FreshnessSettings): Freshness {
       throw problem('too_many_waiters', { headers: { 'Retry-After': '1' } })
     }
     waiters += 1
+    const ended = AbortSignal.any([signal, hangUp])
     try {
       for (let pollMs = firstPollMs; lags.length > 0;) {
         const leftMs = deadline - now()
-        if (leftMs <= 0 || signal.aborted) return lags
-        await pause(Math.min(pollMs, leftMs), signal)
+        if (leftMs <= 0 || ended.aborted) return lags
+        await pause(Math.min(pollMs, leftMs), ended)
         pollMs = Math.min(pollMs * 1.5, slowestPollMs)
         lags = await lagsOf(token)
       }
@@ -74,7 +79,7 @@ export function openFreshness(settings: FreshnessSettings): Freshness {
       const strict = isStrict(request)
       const preferred = preferredWaitSeconds(request.header('Prefer'))
       const waitSeconds = preferred ?? defaultWaitSeconds
-      const lags = await waitFor(token, waitSeconds * 1_000)
+      const lags = await waitFor(token, waitSeconds * 1_000, request.signal)
       const headers = {
         ...(preferred === undefined ? {} : { 'Preference-Applied': `wait=${preferred}` }),
         ...consistencyHeaders(lags),

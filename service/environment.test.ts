@@ -47,17 +47,25 @@ describe('the environment', () => {
     const bad = { COMMAND_API_PORT: '99999', KAFKA_BROKERS: 'secret host', SECONDS: '61' }
     const problems = problemsOf(bad)
     const names = problems.map((problem) => problem.split(':')[0])
-    expect(names).toEqual(['COMMAND_API_PORT', 'WRITE_DATABASE_URL', 'KAFKA_BROKERS', 'SECONDS'])
+    expect(names).toEqual([
+      'COMMAND_API_PORT',
+      'WRITE_DATABASE_URL',
+      'KAFKA_BROKERS',
+      'SECONDS',
+      'ACCESS_KEYS_FILE',
+    ])
     expect(problems.join()).not.toContain('secret')
     expect(problems[1]).toBe('WRITE_DATABASE_URL: required and not set')
   })
 
   it('refuses AUTH=off outside loopback, and AUTH=on without keys', () => {
     expect(problemsOf({ ...good, AUTH: 'off', HOST: '0.0.0.0' })).toEqual([
-      'AUTH: off is allowed on loopback only, and HOST is 0.0.0.0',
+      'AUTH: off is allowed on loopback only, and HOST is another address',
     ])
     expect(problemsOf({ ...good, AUTH: 'off', HOST: '::1' })).toEqual([])
     expect(problemsOf({ ...good, ACCESS_KEYS_FILE: '' })).toHaveLength(1)
+    const both = problemsOf({ ...good, AUTH: 'off', HOST: '0.0.0.0', SECONDS: 'x' })
+    expect(both.map((problem) => problem.split(':')[0])).toEqual(['SECONDS', 'AUTH'])
   })
 
   it('is refused as a whole when it is not an object of strings', () => {

@@ -87,17 +87,27 @@ const listening = {
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
 }
 
+type Listening = z.output<z.ZodObject<typeof listening>>
+
+/** Also where another variable is bad, so that one start shows all there is to mend. */
+const always = () => true
+
 /** Adds `listening` to a process's own variables, with the rules that hold between them. */
 export function serviceEnvironment<Shape extends z.ZodRawShape>(shape: Shape) {
-  return z.object({ ...listening, ...shape }).superRefine((settings, context) => {
-    const { AUTH, HOST, ACCESS_KEYS_FILE } = settings as z.output<z.ZodObject<typeof listening>>
-    const refuse = (name: string, message: string) =>
-      context.addIssue({ code: 'custom', path: [name], message })
-    if (AUTH === 'off' && !loopback.includes(HOST)) {
-      refuse('AUTH', `off is allowed on loopback only, and HOST is ${HOST}`)
-    }
-    if (AUTH === 'on' && ACCESS_KEYS_FILE === undefined) {
-      refuse('ACCESS_KEYS_FILE', 'required while AUTH is on')
-    }
-  })
+  return z
+    .object({ ...listening, ...shape })
+    .refine((settings) => isAuthAllowed(settings as unknown as Listening), {
+      path: ['AUTH'],
+      message: 'off is allowed on loopback only, and HOST is another address',
+      when: always,
+    })
+    .refine((settings) => hasKeys(settings as unknown as Listening), {
+      path: ['ACCESS_KEYS_FILE'],
+      message: 'required while AUTH is on',
+      when: always,
+    })
 }
+
+const isAuthAllowed = ({ AUTH, HOST }: Listening) => AUTH !== 'off' || loopback.includes(HOST)
+const hasKeys = ({ AUTH, ACCESS_KEYS_FILE: file }: Listening) =>
+  AUTH === 'off' || file !== undefined

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { httpProblem, Problem } from './problem.ts'
 import { traceOf } from './trace.ts'
@@ -16,6 +17,19 @@ export function problemOf(error: unknown): Problem {
   }
   if (error instanceof URIError || status === 400) return httpProblem('malformed_request')
   return httpProblem('internal_error')
+}
+
+/** Answers a request that never comes to a route. */
+export function answerRefusal(
+  response: ServerResponse,
+  code: 'malformed_request' | 'expectation_failed',
+): void {
+  const problem = httpProblem(code)
+  response.writeHead(problem.kind.status, {
+    'Content-Type': 'application/problem+json',
+    Connection: 'close',
+  })
+  response.end(JSON.stringify(problem.body(traceOf({}).traceId)))
 }
 
 /** Answers what Node could not read as HTTP, in the same form as every other refusal. */

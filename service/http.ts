@@ -1,11 +1,11 @@
 import type { AddressInfo } from 'node:net'
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import express, { type Express, type Request, type Response } from 'express'
 import helmet from 'helmet'
 import type { Access, Caller } from './access.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { answerClientError, problemOf } from './fault.ts'
+import { answerClientError, answerRefusal, problemOf } from './fault.ts'
 import { httpProblem } from './problem.ts'
 import type { ApiAnswer, ApiRequest, Route } from './route.ts'
 import { traceOf, type Trace } from './trace.ts'
@@ -35,7 +35,17 @@ const drainMs = 10_000
  * to 10 s, then cuts them.
  */
 export async function serveHttp(settings: HttpSettings): Promise<HttpService> {
-  const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 }, app(settings))
+  // A request without Host comes to our own answer, not to Node's empty one.
+  const limits = { headersTimeout: 10_000, requestTimeout: 30_000, requireHostHeader: false }
+  const handle = app(settings)
+  const server = createServer(limits, (request, response) => {
+    // Express answers an address that it cannot read by a page of its own.
+    if (URL.canParse(request.url ?? '', 'http://localhost')) handle(request, response)
+    else answerRefusal(response, 'malformed_request')
+  })
+  server.on('checkExpectation', (_request, response: ServerResponse) =>
+    answerRefusal(response, 'expectation_failed'),
+  )
   server.on('clientError', answerClientError)
   await listen(server, settings.host, settings.port)
   const { port } = server.address() as AddressInfo
@@ -69,8 +79,10 @@ function app(settings: HttpSettings): Express {
   server.disable('etag')
   server.set('query parser', 'simple')
   server.set('case sensitive routing', true)
-  server.use(helmet())
+  server.set('strict routing', true)
+  const security = securityHeaders()
   server.use((request, response, next) => {
+    for (const [name, value] of security) response.setHeader(name, value)
     observe(settings, request, response)
     response.locals.trace = traceOf(request.headers)
     response.setHeader('Correlation-Id', response.locals.trace.correlationId)
@@ -88,6 +100,19 @@ function app(settings: HttpSettings): Express {
   })
   server.use(errorAnswer(settings.log))
   return server
+}
+
+/** What helmet sets: the same for every answer, so it is asked once. */
+function securityHeaders(): [name: string, value: string][] {
+  const headers = new Map<string, string>()
+  const recorder = {
+    setHeader: (name: string, value: string) => headers.set(name, value),
+    removeHeader: (name: string) => headers.delete(name),
+  }
+  helmet()({} as IncomingMessage, recorder as unknown as ServerResponse, (error) => {
+    if (error !== undefined) throw error
+  })
+  return [...headers]
 }
 
 /** Access is checked before the body is read: a stranger costs us no parsing. */
@@ -135,7 +160,17 @@ function apiRequest(request: Request, response: Response): ApiRequest {
     },
     caller,
     trace,
+    signal: hangUpSignal(response),
   }
+}
+
+function hangUpSignal(response: Response): AbortSignal {
+  if (response.destroyed) return AbortSignal.abort()
+  const hangUp = new AbortController()
+  response.once('close', () => {
+    if (!response.writableFinished) hangUp.abort()
+  })
+  return hangUp.signal
 }
 
 function send(response: Response, answer: ApiAnswer): void {
@@ -180,7 +215,7 @@ function observe(settings: HttpSettings, request: Request, response: Response): 
   response.once('close', () => {
     const route = (response.locals.route as string | undefined) ?? 'none'
     const ms = performance.now() - startedMs
-    const labels = { method: request.method, route, status: response.statusCode }
+    const labels = { method: request.method, route, status: statusOf(response) }
     settings.metrics.requestSeconds.observe(labels, ms / 1_000)
     const level =
       route === '/livez' || route === '/readyz' || route === '/metrics' ? 'debug' : 'info'
@@ -197,6 +232,11 @@ function observe(settings: HttpSettings, request: Request, response: Response): 
       'request',
     )
   })
+}
+
+/** Who hung up was answered nothing, whatever the status would have been: 499, as nginx has it. */
+function statusOf(response: Response): number {
+  return response.writableFinished ? response.statusCode : 499
 }
 
 function healthRoutes({ readiness, metrics }: HttpSettings): Route[] {

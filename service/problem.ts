@@ -69,6 +69,10 @@ export const httpProblem = catalogue({
   method_not_allowed: { status: 405, title: 'This route does not take this method' },
   body_too_large: { status: 413, title: 'The body is too large' },
   headers_too_large: { status: 431, title: 'The headers are too large' },
+  expectation_failed: {
+    status: 417,
+    title: 'The Expect header names what this server does not do',
+  },
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   internal_error: { status: 500, title: 'The server failed; nothing about why is shown here' },
   unavailable: { status: 503, title: 'The service cannot answer at present' },

@@ -14,6 +14,8 @@ export type ApiRequest = {
   header(name: string): string | undefined
   caller: Caller
   trace: Trace
+  /** Aborts when the caller hangs up before the answer was sent: nobody waits for it any more. */
+  signal: AbortSignal
 }
 
 export type ApiAnswer = {

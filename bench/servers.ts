@@ -1,0 +1,175 @@
+import {
+  cacheFolder,
+  type Child,
+  ensureAccessKeys,
+  ensureDatabase,
+  ensureJars,
+  findFreePorts,
+  findJava,
+  type DataFolder,
+  openDataFolder,
+  openSecrets,
+  type RoleName,
+  asRole,
+  type ServiceName,
+  startKafka,
+  startPostgres,
+  startService,
+  waitUntil,
+  wireServices,
+} from 'local-stack'
+import { migrate } from 'migrations/migrate'
+import pg from 'pg'
+import { BenchError } from './errors.ts'
+import type { Progress } from './progress.ts'
+
+// Servers of the bench's own, as `npm start` starts them (PostgreSQL with fsync), in a folder that
+// is removed at the end. The one setting beside ours is track_commit_timestamp: it tells when a
+// row's transaction committed, so that nobody has to poll for it.
+
+export type Servers = {
+  brokers: string[]
+  postgresPid: number
+  accessKey: string
+  versions: { postgres: string; kafka: string }
+  /** New, migrated write and read databases. */
+  databases(name: string): Promise<Databases>
+  /** Writes out what earlier measurements left, so that none pays for another. */
+  checkpoint(): Promise<void>
+  /** Starts a service on these databases; resolves when it listens. */
+  service(databases: Databases, options: ServiceOptions): Promise<RunningService>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export type Databases = {
+  write(role?: RoleName): string
+  read(role?: RoleName): string
+}
+
+export type ServiceOptions = {
+  name: ServiceName
+  label: string
+  env?: Record<string, string>
+  /** Of services that find each other: a set made by `ports`. */
+  ports?: ServicePorts
+}
+
+export type ServicePorts = { commandApi: number; queryApi: number; relay: number }
+
+export type RunningService = Child & { url: string; port: number }
+
+/** Without Kafka there are no topics either: enough for what only the write side does. */
+export async function startServers(
+  progress: Progress,
+  { withKafka }: { withKafka: boolean },
+): Promise<Servers> {
+  await using cleanup = new AsyncDisposableStack()
+  const dataFolder = cleanup.use(await openDataFolder())
+  const secrets = openSecrets(dataFolder)
+  const [postgresPort = 0, kafkaPort = 0, controllerPort = 0] = await findFreePorts(3)
+  progress.step(`starting PostgreSQL${withKafka ? ' and Kafka' : ''}`)
+  const postgres = await startPostgres({
+    dataFolder,
+    port: postgresPort,
+    password: secrets.postgres,
+    settings: { track_commit_timestamp: 'on', max_wal_size: '4GB' },
+  })
+  cleanup.defer(postgres.stop)
+  const brokers: string[] = []
+  if (withKafka) {
+    const kafka = await startBroker(dataFolder, { port: kafkaPort, controllerPort }, progress)
+    cleanup.defer(kafka.stop)
+    brokers.push(...kafka.brokers)
+  }
+  const accessKeysFile = ensureAccessKeys(dataFolder, secrets.developmentKey)
+  const admin = cleanup.use(await connect(postgres.url()))
+  const { rows } = await admin.query<{ version: string }>(
+    `select current_setting('server_version') as version`,
+  )
+  const kept = cleanup.move()
+  return {
+    brokers,
+    postgresPid: postgres.pid,
+    accessKey: secrets.developmentKey,
+    versions: { postgres: rows[0]?.version ?? 'unknown', kafka: '4.3.1' },
+    async databases(name) {
+      const [write, read] = [`${name}_write`, `${name}_read`]
+      for (const each of [write, read]) await ensureDatabase(postgres.url(), each)
+      await migrate({
+        writeUrl: postgres.url(write),
+        readUrl: postgres.url(read),
+        brokers,
+        passwords: secrets.roles,
+        report: () => {},
+      })
+      const url = (database: string, role?: RoleName) =>
+        role === undefined
+          ? postgres.url(database)
+          : asRole(postgres.url(database), role, secrets.roles[role])
+      return { write: (role) => url(write, role), read: (role) => url(read, role) }
+    },
+    checkpoint: async () => void (await admin.query('checkpoint')),
+    async service(databases, { name, label, env = {}, ports }) {
+      const wiring = wireServices({
+        host: '127.0.0.1',
+        auth: 'on',
+        ports: ports ?? (await freeServicePorts()),
+        databases: { write: databases.write(), read: databases.read() },
+        brokers,
+        secrets,
+        accessKeysFile,
+      })[name]
+      const all = { ...wiring.env, ...env }
+      const child = await startService({ name, dataFolder, label, env: all })
+      await listening(child, wiring.url)
+      return { ...child, url: wiring.url, port: Number(new URL(wiring.url).port) }
+    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  }
+}
+
+export async function freeServicePorts(): Promise<ServicePorts> {
+  const [commandApi = 0, queryApi = 0, relay = 0] = await findFreePorts(3)
+  return { commandApi, queryApi, relay }
+}
+
+/** A connection as superuser or role, closed when disposed of. */
+export async function connect(url: string): Promise<pg.Client & AsyncDisposable> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() })
+}
+
+async function startBroker(
+  dataFolder: DataFolder,
+  ports: { port: number; controllerPort: number },
+  progress: Progress,
+) {
+  const found = findJava(process.env)
+  if ('missing' in found) {
+    throw new BenchError('servers_unavailable', `Kafka needs Java 17 or newer: ${found.missing}`)
+  }
+  const jars = await ensureJars({
+    cacheFolder: cacheFolder(process.env),
+    environment: process.env,
+    progress: (text) => progress.tick(text),
+  })
+  return startKafka({ dataFolder, jars, java: found.java, ...ports })
+}
+
+async function listening(child: Child, url: string): Promise<void> {
+  let ended = false
+  void child.exited.then(() => (ended = true))
+  await waitUntil(
+    async () => {
+      if (ended) return true
+      return (await fetch(`${url}/livez`)).ok
+    },
+    { what: `${child.name} to answer`, deadlineMs: 20_000 },
+  )
+  if (!ended) return
+  throw new BenchError(
+    'measurement_failed',
+    `${child.name} ended at its start:\n${child.logTail()}`,
+  )
+}

@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto'
+import { findJava } from 'local-stack'
+import { waitUntil } from 'local-stack/wait-until'
+import { afterAll, beforeAll, describe, test } from 'vitest'
+import {
+  chunks,
+  expectAllInOrder,
+  numbered,
+  type OpenProducer,
+  type Sizes,
+} from './producer-conformance.ts'
+import type { FailedAttempt, ProducerSettings } from './producer.ts'
+import { startTestCluster, type TestCluster } from './test-cluster.ts'
+import { createTopic, deleteTopic } from './test-topics.ts'
+import { dumpTopic } from './topic-dump.ts'
+
+// What every producer promises where several brokers lead: as producer-conformance.ts, on a cluster
+// of two that each of these starts once.
+
+const java = findJava(process.env)
+const alternating = [1, 2, 1, 2]
+const swapped = [2, 1, 2, 1]
+
+/** Runs `define` with a cluster that is there while its tests run. */
+export function onTestCluster(define: (cluster: () => TestCluster) => void): void {
+  describe.skipIf('missing' in java)('on two brokers', () => {
+    let cluster: TestCluster | undefined
+    beforeAll(async () => {
+      if ('java' in java) cluster = await startTestCluster(java.java)
+    }, 120_000)
+    afterAll(() => cluster?.[Symbol.asyncDispose](), 60_000)
+    define(() => cluster!)
+  })
+}
+
+export function clusterConformance(open: OpenProducer, cluster: () => TestCluster): void {
+  test('publishes to the leader of each partition', async () => {
+    await using run = await startRun(cluster(), open)
+    await run.publishAll()
+    await run.expectAllInOrder()
+  })
+
+  test(
+    'loses and reorders nothing when leaders move while it publishes',
+    () => survivesMovedLeaders(open, cluster()),
+    180_000,
+  )
+
+  test('loses and reorders nothing when one of two brokers is killed and comes back', async () => {
+    await using run = await startRun(cluster(), open)
+    const publishing = run.publishAll()
+    await run.published(2_000)
+    cluster().second().kill('SIGKILL')
+    await cluster().second().exited
+    await run.failure()
+    await cluster().restartSecond()
+    await publishing
+    await run.expectAllInOrder()
+  }, 180_000)
+
+  test('gives up on a broker that has fallen silent, and publishes when it speaks again', async () => {
+    await using run = await startRun(cluster(), open, { requestTimeoutMs: 1_000 })
+    const publishing = run.publishAll()
+    await run.published(2_000)
+    cluster().second().kill('SIGSTOP')
+    try {
+      await run.failure()
+    } finally {
+      cluster().second().kill('SIGCONT')
+    }
+    await publishing
+    await run.expectAllInOrder()
+  }, 180_000)
+
+  test('goes on where the brokers have forgotten its producer id', async () => {
+    const sizes = { count: 200, keys: 7 }
+    await using run = await startRun(cluster(), open, {}, sizes)
+    await run.publishAll()
+    // What a partition remembers of its producers goes with the partition.
+    await deleteTopic(cluster().brokers, run.topic)
+    await createTopic(cluster().brokers, run.topic, alternating.length)
+    await run.publishAll()
+    await run.expectAllInOrder()
+  }, 60_000)
+}
+
+export async function survivesMovedLeaders(open: OpenProducer, cluster: TestCluster) {
+  await using run = await startRun(cluster, open)
+  const publishing = run.publishAll()
+  for (const [n, holders] of [swapped, alternating, swapped].entries()) {
+    await run.published((n + 1) * 2_000)
+    await cluster.moveTopic(run.topic, holders)
+  }
+  await publishing
+  await run.expectAllInOrder()
+}
+
+/** Numbered records in small batches, to a topic whose partitions are led by both brokers. */
+async function startRun(
+  { brokers, createTopic: create }: TestCluster,
+  open: OpenProducer,
+  settings: Partial<ProducerSettings> = {},
+  sizes: Sizes = { count: 12_000, keys: 50 },
+) {
+  const topic = `conformance-${randomUUID()}`
+  await create(topic, alternating)
+  const failed: FailedAttempt[] = []
+  const onFailedAttempt = (attempt: FailedAttempt) => void failed.push(attempt)
+  const producer = open({ brokers, clientId: 'conformance', onFailedAttempt, ...settings })
+  let published = 0
+  return {
+    topic,
+    async publishAll() {
+      for (const batch of chunks(numbered(topic, sizes), 100)) {
+        await producer.publish(batch, AbortSignal.timeout(120_000))
+        published += batch.length
+      }
+    },
+    published: (enough: number) =>
+      waitUntil(() => published >= Math.min(enough, sizes.count), {
+        what: 'some batches',
+        deadlineMs: 120_000,
+        intervalMs: 1,
+      }),
+    failure() {
+      const before = failed.length
+      return waitUntil(() => failed.length > before, { what: 'a failure', deadlineMs: 60_000 })
+    },
+    expectAllInOrder: async () => expectAllInOrder(await dumpTopic(brokers, topic), sizes),
+    [Symbol.asyncDispose]: () => producer[Symbol.asyncDispose](),
+  }
+}
