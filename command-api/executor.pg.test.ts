@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { testDatabases, type TestDatabases } from 'local-stack/test-databases'
 import { waitUntil } from 'local-stack'
 import { openPool, type Pool } from 'migrations/database'
@@ -264,6 +266,34 @@ describe('when something fails', () => {
     expect(rows[0]).toMatchObject({ ledger_balance: '400', version: '401' })
   })
 
+  it('a connection that carries nothing any more costs its lane a while, and nobody an answer', async () => {
+    await using wire = await openWire(databases.write('sluice_command'))
+    await using through = openPool({
+      url: wire.url,
+      applicationName: 'executor-test',
+      maxConnections: 2,
+      settings: writeSessionSettings,
+      queryTimeoutMs: 600,
+      onError: () => {},
+    })
+    const patient = new Executor({ pool: through, log, newId: randomUUID, patienceMs: 300 })
+    await patient.submit(opening('half-open'))
+    wire.goSilent()
+    const lost = deposit('half-open', 5n)
+    const answering = patient.submit(lost)
+    await waitUntil(() => patient.oldestMs > 50, { what: 'a command that waits' })
+    expect(await answering).toMatchObject({ status: 503, retryAfterSeconds: 1 })
+    const again = await waitUntil(
+      async () => {
+        const answer = await patient.submit(lost)
+        return answer.status === 201 && answer
+      },
+      { what: 'the lane to be free', deadlineMs: 10_000 },
+    )
+    expect(JSON.parse(again.body).account.ledgerBalance).toBe('5')
+    expect(patient.oldestMs).toBe(0)
+  })
+
   it('a full queue is said at once, with when to come again', async () => {
     const full = new Executor({ pool, log, newId: randomUUID, queueLimit: 0 })
     const answer = await full.submit(opening('full'))
@@ -278,3 +308,35 @@ describe('when something fails', () => {
     expect(await count('ledger.accounts', `id = 'loose'`)).toBe(0)
   })
 })
+
+/** A TCP wire to a database: gone silent, its connections carry nothing and new ones work. */
+async function openWire(url: string) {
+  const target = new URL(url)
+  const port = Number(target.port)
+  const sockets = new Set<Socket>()
+  let silent = new Set<Socket>()
+  const server = createServer((client) => {
+    const upstream = connect(port, target.hostname)
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from)
+      from.on('error', () => to.destroy())
+      from.on('close', () => to.destroy())
+      from.on('data', (bytes) => {
+        if (!silent.has(from)) to.write(bytes)
+      })
+    }
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  target.port = String((server.address() as AddressInfo).port)
+  return {
+    url: target.href,
+    goSilent: () => (silent = new Set(sockets)),
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
