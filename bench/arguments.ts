@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { BenchError } from './errors.ts'
 
-export const partLetters = ['a', 'b', 'c', 'd', 'e'] as const
+const partLetters = ['a', 'b', 'c', 'd', 'e'] as const
 export type PartLetter = (typeof partLetters)[number]
 
 export type Arguments = {

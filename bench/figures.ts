@@ -1,7 +1,7 @@
 import { median } from './rounds.ts'
 
 /** What a figure has to reach: by itself, or as a multiple of its baseline. */
-export type Target = { of: 'value' | 'ratio'; atLeast?: number; atMost?: number }
+type Target = { of: 'value' | 'ratio'; atLeast?: number; atMost?: number }
 
 export type Figure = {
   part: string

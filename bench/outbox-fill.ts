@@ -6,7 +6,7 @@ import { connect } from './servers.ts'
 
 export const eventsPerAccount = 30
 
-export const accountName = (number: number) => `bench-${number}`
+const accountName = (number: number) => `bench-${number}`
 
 /**
  * Fills an empty outbox with `events` rows, `eventsPerAccount` of each account, positions 1 to

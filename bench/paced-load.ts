@@ -4,7 +4,7 @@ import { pause } from 'service/backoff'
 import { headerOf, HttpConnection, type HttpRequest } from './http-connection.ts'
 import { serveWorker } from './worker.ts'
 
-export type PacedInput = {
+type PacedInput = {
   commandPort: number
   queryPort: number
   accessKey: string

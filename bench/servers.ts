@@ -46,7 +46,7 @@ export type Databases = {
   read(role?: RoleName): string
 }
 
-export type ServiceOptions = {
+type ServiceOptions = {
   name: ServiceName
   label: string
   env?: Record<string, string>
@@ -81,7 +81,7 @@ export async function startServers(
     cleanup.defer(kafka.stop)
     brokers.push(...kafka.brokers)
   }
-  const accessKeysFile = ensureAccessKeys(dataFolder, secrets.developmentKey)
+  const accessKeysFile = ensureAccessKeys(dataFolder, secrets.developmentKey, secrets.queryApiKey)
   const admin = cleanup.use(await connect(postgres.url()))
   const { rows } = await admin.query<{ version: string }>(
     `select current_setting('server_version') as version`,

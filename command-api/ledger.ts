@@ -11,7 +11,7 @@ import type { AccountEvent } from './events.ts'
 /** A caller's key, which makes a command safe to send again. */
 export type CommandKey = { caller: string; key: string }
 
-export type StoredAnswer = CommandKey & { fingerprint: Buffer; answer: Answer }
+type StoredAnswer = CommandKey & { fingerprint: Buffer; answer: Answer }
 
 /** An event with what its record will say beside it. */
 export type RecordedEvent = {

@@ -20,10 +20,12 @@ const secretsSchema = z.object({
   }),
   cursorSecret: z.string().min(32),
   developmentKey: z.string().min(16),
+  /** The query API's, for the command API's feed. Folders of before it was needed get theirs now. */
+  queryApiKey: z.string().min(16).optional(),
 })
 
 /** Everything secret of one data folder; made once, since PostgreSQL's data know the passwords. */
-export type Secrets = z.output<typeof secretsSchema>
+export type Secrets = z.output<typeof secretsSchema> & { queryApiKey: string }
 export type RoleName = keyof Secrets['roles']
 
 export const roleNames = Object.keys(secretsSchema.shape.roles.shape) as RoleName[]
@@ -37,7 +39,10 @@ export function openSecrets(dataFolder: DataFolder): Secrets {
     return secrets
   }
   try {
-    return secretsSchema.parse(JSON.parse(readFileSync(path, 'utf8')))
+    const kept = secretsSchema.parse(JSON.parse(readFileSync(path, 'utf8')))
+    const secrets = { ...kept, queryApiKey: kept.queryApiKey ?? newAccessKey() }
+    if (kept.queryApiKey === undefined) writePrivately(path, secrets)
+    return secrets
   } catch (cause) {
     // Making new ones would shut us out of the data that know the old ones.
     throw new StackError('data_folder_unusable', `${path} cannot be read: restore it`, { cause })
@@ -45,18 +50,26 @@ export function openSecrets(dataFolder: DataFolder): Secrets {
 }
 
 /**
- * The access keys file of the services: hashes only, the development key among them. Keys that the
- * user has added stay.
+ * The access keys file of the services: hashes only, those of the development key and of the query
+ * API's among them. Keys that the user has added stay.
  */
-export function ensureAccessKeys(dataFolder: DataFolder, developmentKey: string): string {
+export function ensureAccessKeys(
+  dataFolder: DataFolder,
+  developmentKey: string,
+  queryApiKey?: string,
+): string {
   const path = dataFolder.file('access-keys.json')
-  const sha256 = hashOfAccessKey(developmentKey)
   const { keys } = existsSync(path)
     ? accessKeysFile.parse(JSON.parse(readFileSync(path, 'utf8')))
     : { keys: [] }
-  if (!keys.some((key) => key.sha256 === sha256)) {
-    writePrivately(path, { keys: [...keys, { sha256, caller: 'development', role: 'teller' }] })
+  const ours: typeof keys = [
+    { sha256: hashOfAccessKey(developmentKey), caller: 'development', role: 'teller' },
+  ]
+  if (queryApiKey !== undefined) {
+    ours.push({ sha256: hashOfAccessKey(queryApiKey), caller: 'query-api', role: 'service' })
   }
+  const missing = ours.filter((own) => !keys.some((key) => key.sha256 === own.sha256))
+  if (missing.length > 0) writePrivately(path, { keys: [...keys, ...missing] })
   return path
 }
 
@@ -67,6 +80,7 @@ function newSecrets(): Secrets {
     roles: Object.fromEntries(roleNames.map((role) => [role, random()])) as Secrets['roles'],
     cursorSecret: randomBytes(32).toString('base64url'),
     developmentKey: newAccessKey(),
+    queryApiKey: newAccessKey(),
   }
 }
 

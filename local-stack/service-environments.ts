@@ -8,7 +8,7 @@ export type WiringOptions = {
   /** URLs of any role; each service gets its own role's name and password in its place. */
   databases: { write: string; read: string }
   brokers: string[]
-  secrets: Pick<Secrets, 'roles' | 'cursorSecret'>
+  secrets: Pick<Secrets, 'roles' | 'cursorSecret' | 'queryApiKey'>
   accessKeysFile: string
 }
 
@@ -51,6 +51,7 @@ export function wireServices(options: WiringOptions): Wiring {
         PROJECTOR_DATABASE_URL: role('sluice_projector', 'read'),
         CURSOR_SECRET: secrets.cursorSecret,
         COMMAND_API_URL: commandApiUrl,
+        COMMAND_API_KEY: secrets.queryApiKey,
         RELAY_URL: relayUrl,
       },
     },

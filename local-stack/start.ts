@@ -51,7 +51,7 @@ export async function startStack(options: StartOptions): Promise<AsyncDisposable
   const brokers = await run(options, 'Kafka', (step) => useKafka(step, start))
   await run(options, 'migrations', (step) => runMigrations(step, { databases, brokers, secrets }))
   const wiring = await run(options, 'access', async (step) => {
-    const accessKeysFile = ensureAccessKeys(folder, secrets.developmentKey)
+    const accessKeysFile = ensureAccessKeys(folder, secrets.developmentKey, secrets.queryApiKey)
     step.detail =
       config.auth === 'off' ? 'off: everybody may do everything' : secrets.developmentKey
     return wireServices({ ...config, databases, brokers, secrets, accessKeysFile })

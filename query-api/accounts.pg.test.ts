@@ -2,7 +2,8 @@ import { testDatabases } from 'local-stack/test-databases'
 import { openDatabase, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
 import { afterAll, expect, test } from 'vitest'
-import { accounts, accountVersions, findAccount } from './accounts.ts'
+import { accountVersions, findAccount } from './account-reads.ts'
+import { accounts } from './accounts.ts'
 import type { ProjectedEvent } from './projection.ts'
 import { projectorSessionSettings } from './projector.ts'
 import { eventRow, historyOf, interleave, outboxRow, projected, timeOf } from './test-events.ts'
@@ -28,7 +29,7 @@ const apply = (events: readonly ProjectedEvent[]) =>
 
 test('a row is the account as its last event left it, amounts as strings of digits', async () => {
   await apply(historyOf('row-1', 3).map(projected))
-  expect(await findAccount(database, 'row-1')).toEqual({
+  expect((await findAccount(database, 'row-1'))?.account).toEqual({
     id: 'row-1',
     owner: 'Zoë "quoted" \\ Müller, {1}',
     currency: 'EUR',
@@ -50,29 +51,36 @@ test('a row is the account as its last event left it, amounts as strings of digi
 test('the largest balances keep every digit', async () => {
   const balance = '-999999999999999999'
   await apply([eventRow('large', 1), eventRow('large', 2, { balance })].map(projected))
-  expect(await findAccount(database, 'large')).toMatchObject({ ledgerBalance: balance })
+  expect((await findAccount(database, 'large'))?.account).toMatchObject({ ledgerBalance: balance })
 })
 
 test('every event twice, in one batch and in the next, has its effect once', async () => {
   const events = historyOf('twice', 40).map(projected)
   const doubled = events.flatMap((_, index) => events.slice(Math.max(0, index - 1), index + 1))
-  expect(await apply(doubled.slice(0, 41))).toEqual({ applied: 21, duplicates: 20 })
-  expect(await apply(doubled)).toEqual({ applied: 19, duplicates: 60 })
-  expect(await apply(events)).toEqual({ applied: 0, duplicates: 40 })
-  expect(await findAccount(database, 'twice')).toMatchObject({ version: 40, ledgerBalance: '390' })
+  expect(await apply(doubled.slice(0, 41))).toEqual({ applied: 21, duplicates: 20, refusals: [] })
+  expect(await apply(doubled)).toEqual({ applied: 19, duplicates: 60, refusals: [] })
+  expect(await apply(events)).toEqual({ applied: 0, duplicates: 40, refusals: [] })
+  expect((await findAccount(database, 'twice'))?.account).toMatchObject({
+    version: 40,
+    ledgerBalance: '390',
+  })
 })
 
 test('a batch of many accounts, new and old, is folded per account', async () => {
   const names = Array.from({ length: 300 }, (_, index) => `many-${index}`)
   const histories = names.map((name) => historyOf(name, 7).map(projected))
   const events = interleave(histories)
-  expect(await apply(events.slice(0, 1_000))).toEqual({ applied: 1_000, duplicates: 0 })
-  expect(await apply(events.slice(900))).toEqual({ applied: 1_100, duplicates: 100 })
+  expect(await apply(events.slice(0, 1_000))).toEqual({
+    applied: 1_000,
+    duplicates: 0,
+    refusals: [],
+  })
+  expect(await apply(events.slice(900))).toEqual({ applied: 1_100, duplicates: 100, refusals: [] })
   const versions = await accountVersions(database, [...names, 'unknown'])
   expect(versions.size).toBe(300)
   expect(new Set(versions.values())).toEqual(new Set([7]))
   for (const name of [names[0]!, names[150]!, names[299]!]) {
-    expect(await findAccount(database, name)).toMatchObject({ ledgerBalance: '60' })
+    expect((await findAccount(database, name))?.account).toMatchObject({ ledgerBalance: '60' })
   }
 })
 
@@ -86,30 +94,43 @@ test('an account that is closed says so', async () => {
     payload: { accountId: 'closed', after },
   })
   await apply([eventRow('closed', 1), closed].map(projected))
-  expect(await findAccount(database, 'closed')).toMatchObject({ status: 'closed', version: 2 })
+  expect((await findAccount(database, 'closed'))?.account).toMatchObject({
+    status: 'closed',
+    version: 2,
+  })
 })
 
 test('up to a gap everything is applied, and nothing from it on', async () => {
   const whole = historyOf('gap', 5).map(projected)
   const other = historyOf('beside', 3).map(projected)
-  const batch = [...other.slice(0, 2), whole[0]!, whole[1]!, whole[3]!, other[2]!]
+  const batch = [...other.slice(0, 2), whole[0]!, whole[1]!, whole[3]!, other[2]!, whole[4]!]
   expect(await apply(batch)).toEqual({
-    applied: 4,
+    applied: 5,
     duplicates: 0,
-    refusal: { code: 'version_gap', index: 4, account: 'gap', wanted: 3, seen: 4 },
+    refusals: [
+      {
+        code: 'version_gap',
+        index: 4,
+        account: 'gap',
+        wanted: 3,
+        seen: 4,
+        highest: 5,
+        held: 2,
+      },
+    ],
   })
   expect(await accountVersions(database, ['gap', 'beside'])).toEqual(
     new Map([
       ['gap', 2],
-      ['beside', 2],
+      ['beside', 3],
     ]),
   )
 })
 
 test('another event under a version that was applied is a conflict', async () => {
   await apply(historyOf('conflict', 2).map(projected))
-  const { refusal } = await apply([projected(eventRow('conflict', 2, { amount: '11' }))])
-  expect(refusal).toMatchObject({ code: 'version_conflict', account: 'conflict', seen: 2 })
+  const { refusals } = await apply([projected(eventRow('conflict', 2, { amount: '11' }))])
+  expect(refusals).toMatchObject([{ code: 'version_conflict', account: 'conflict', seen: 2 }])
 })
 
 test('the role that answers queries can write nothing', async () => {

@@ -1,22 +1,20 @@
 import { strict as assert } from 'node:assert'
 import type { AccountEventPayload } from 'command-api/events'
-import { type Kysely, type Selectable } from 'kysely'
-import type { ReadAccountTable, ReadDatabase } from 'migrations/read'
 import { guardEvents, type Head } from './guard.ts'
 import type { Applied, ProjectedEvent, Projection, Transaction } from './projection.ts'
 
 // The projection `accounts`: one row per account, as its last event left it. A batch costs a fixed
 // number of statements: read the rows' heads under lock, fold in memory, insert new, update old.
 
-export const accounts: Projection = { name: 'accounts', apply }
+export const accounts: Projection = { name: 'accounts', apply, heads: readHeads, forget, pass }
 
 async function apply(
   transaction: Transaction,
   events: readonly ProjectedEvent[],
 ): Promise<Applied> {
-  if (events.length === 0) return { applied: 0, duplicates: 0 }
+  if (events.length === 0) return { applied: 0, duplicates: 0, refusals: [] }
   const heads = await lockHeads(transaction, [...new Set(events.map(({ account }) => account))])
-  const { accepted, duplicates, refusal } = guardEvents(heads, events)
+  const { accepted, duplicates, refusals } = guardEvents(heads, events)
   const opened: Opened[] = []
   const changed: Changed[] = []
   let applied = 0
@@ -28,7 +26,7 @@ async function apply(
   }
   await insertOpened(transaction, opened)
   await updateChanged(transaction, changed)
-  return refusal === undefined ? { applied, duplicates } : { applied, duplicates, refusal }
+  return { applied, duplicates, refusals }
 }
 
 type HeadRow = { id: string; version: string; last_event_id: string }
@@ -41,9 +39,41 @@ async function lockHeads(transaction: Transaction, ids: string[]): Promise<Map<s
       where id = any($1) order by id for update`,
     values: [ids],
   })
+  return headsOf(rows)
+}
+
+async function readHeads(
+  transaction: Transaction,
+  ids: readonly string[],
+): Promise<Map<string, Head>> {
+  const { rows } = await transaction.query<HeadRow>({
+    name: 'accounts-read-heads',
+    text: 'select id, version, last_event_id from read.accounts where id = any($1)',
+    values: [ids],
+  })
+  return headsOf(rows)
+}
+
+function headsOf(rows: readonly HeadRow[]): Map<string, Head> {
   return new Map(
     rows.map((row) => [row.id, { version: Number(row.version), lastEventId: row.last_event_id }]),
   )
+}
+
+async function forget(transaction: Transaction, account: string): Promise<void> {
+  await transaction.query('delete from read.accounts where id = $1', [account])
+}
+
+/** Every event carries the whole state after it, so the next one applied makes the row right. */
+async function pass(
+  transaction: Transaction,
+  { account, version, id }: Pick<ProjectedEvent, 'account' | 'version' | 'id'>,
+): Promise<boolean> {
+  const { rowCount } = await transaction.query(
+    'update read.accounts set version = $2, last_event_id = $3 where id = $1 and version = $2 - 1',
+    [account, version, id],
+  )
+  return rowCount === 1
 }
 
 /** What every event says of its account: the state after it. */
@@ -114,88 +144,4 @@ function stateColumns(rows: readonly Changed[]): unknown[][] {
     rows.map((row) => row.eventId),
     rows.map((row) => row.asOf),
   ]
-}
-
-type AccountResource = ReturnType<typeof resourceOf>
-
-/** The account as callers see it: amounts are strings of minor units, times RFC 3339 in UTC. */
-function resourceOf(row: Selectable<ReadAccountTable>) {
-  return {
-    id: row.id,
-    owner: row.owner,
-    currency: row.currency,
-    exponent: row.exponent,
-    type: row.type,
-    status: row.status,
-    freeze: row.frozen,
-    ledgerBalance: row.ledger_balance,
-    held: row.held,
-    available: row.available,
-    overdraftLimit: row.overdraft_limit,
-    metadata: row.metadata,
-    version: Number(row.version),
-    openedAt: row.opened_at.toISOString(),
-    asOf: row.as_of.toISOString(),
-  }
-}
-
-export async function findAccount(
-  database: Kysely<ReadDatabase>,
-  id: string,
-): Promise<AccountResource | undefined> {
-  const row = await database
-    .selectFrom('read.accounts')
-    .selectAll()
-    .where('id', '=', id)
-    .executeTakeFirst()
-  return row && resourceOf(row)
-}
-
-export type AccountFilters = {
-  owner?: string | undefined
-  status?: 'open' | 'closed' | undefined
-  currency?: string | undefined
-  /** Ledger balance in minor units, both ends included. */
-  minBalance?: string | undefined
-  maxBalance?: string | undefined
-  /** From is included, to is not. */
-  openedFrom?: Date | undefined
-  openedTo?: Date | undefined
-}
-
-/** Accounts by id, from behind `after`; at most `limit`, and whether there are more. */
-export async function listAccounts(
-  database: Kysely<ReadDatabase>,
-  filters: AccountFilters,
-  { after, limit }: { after: string | undefined; limit: number },
-): Promise<{ items: AccountResource[]; more: boolean }> {
-  const { owner, status, currency, minBalance, maxBalance, openedFrom, openedTo } = filters
-  let query = database
-    .selectFrom('read.accounts')
-    .selectAll()
-    .orderBy('id')
-    .limit(limit + 1)
-  if (after !== undefined) query = query.where('id', '>', after)
-  if (owner !== undefined) query = query.where('owner', '=', owner)
-  if (status !== undefined) query = query.where('status', '=', status)
-  if (currency !== undefined) query = query.where('currency', '=', currency)
-  if (minBalance !== undefined) query = query.where('ledger_balance', '>=', minBalance)
-  if (maxBalance !== undefined) query = query.where('ledger_balance', '<=', maxBalance)
-  if (openedFrom !== undefined) query = query.where('opened_at', '>=', openedFrom)
-  if (openedTo !== undefined) query = query.where('opened_at', '<', openedTo)
-  const rows = await query.execute()
-  return { items: rows.slice(0, limit).map(resourceOf), more: rows.length > limit }
-}
-
-/** How far this projection is with these accounts; an unknown one is left out. */
-export async function accountVersions(
-  database: Kysely<ReadDatabase>,
-  ids: readonly string[],
-): Promise<Map<string, number>> {
-  const rows = await database
-    .selectFrom('read.accounts')
-    .select(['id', 'version'])
-    .where('id', 'in', ids)
-    .execute()
-  return new Map(rows.map((row) => [row.id, Number(row.version)]))
 }

@@ -10,7 +10,15 @@ import { databaseFault } from './database-fault.ts'
 import { readOffsets } from './offsets.ts'
 import type { Projection } from './projection.ts'
 import { projectorSessionSettings } from './projector.ts'
-import { consumed, eventRow, historyOf, outboxRow, timeOf } from './test-events.ts'
+import {
+  consumed,
+  eventRow,
+  historyOf,
+  interleave,
+  outboxRow,
+  timeOf,
+  unstorableBalance,
+} from './test-events.ts'
 import { inTransaction } from './transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
@@ -91,7 +99,7 @@ test('offsets of a topic made anew are not taken for those of the old one', asyn
 test('a failure between apply and commit leaves neither rows nor offset', async () => {
   const log = newLog(...historyOf('crash', 3))
   const crashing: Projection = {
-    name: 'accounts',
+    ...accounts,
     apply: async (transaction, events) => {
       await accounts.apply(transaction, events)
       await transaction.query('select pg_terminate_backend(pg_backend_pid())')
@@ -104,39 +112,90 @@ test('a failure between apply and commit leaves neither rows nor offset', async 
   expect(await apply(log, 0)).toMatchObject({ kind: 'applied', applied: 3, duplicates: 0 })
 })
 
-test('a gap stops at the event that came too early, with everything before it applied', async () => {
-  const history = historyOf('gap', 4)
-  const log = newLog(history[0]!, history[1]!, history[3]!, eventRow('after-gap', 1))
-  expect(await apply(log, 0)).toMatchObject({
-    next: 2n,
-    applied: 2,
-    stop: { code: 'version_gap', offset: 2n, account: 'gap', wanted: 3, seen: 4 },
-  })
-  expect([await log.next(), await versionOf('gap'), await versionOf('after-gap')]).toEqual([
-    2n,
-    2,
-    0,
-  ])
-  expect(await apply(log, 2)).toMatchObject({ next: 2n, applied: 0, stop: { offset: 2n } })
+async function entryOf(account: string) {
+  const { rows } = await pool.query<Record<string, string | number>>(
+    `select code, detail, wanted::int, seen::int, highest::int, partition, record_offset::int as at
+      from read.quarantine where account_id = $1`,
+    [account],
+  )
+  return rows[0]
+}
+
+test('a gap puts its account into quarantine, and everything else is applied', async () => {
+  const history = historyOf('gap', 5)
+  const log = newLog(history[0]!, history[1]!, history[3]!, eventRow('after-gap', 1), history[4]!)
+  expect(await apply(log, 0, { end: 4 })).toMatchObject({ next: 4n, applied: 3, held: 1 })
+  expect([await versionOf('gap'), await versionOf('after-gap')]).toEqual([2, 1])
+  const entry = { code: 'version_gap', wanted: 3, seen: 4, partition: 0, at: 2 }
+  expect(await entryOf('gap')).toMatchObject({ ...entry, highest: 4 })
+  expect(await apply(log, 4)).toMatchObject({ next: 5n, applied: 0, held: 1, quarantined: [] })
+  expect(await entryOf('gap')).toMatchObject({ ...entry, highest: 5 })
+  expect([await log.next(), await versionOf('gap')]).toEqual([5n, 2])
 })
 
-test('a changed history stops as a conflict', async () => {
+test('a changed history puts its account into quarantine as a conflict', async () => {
   const log = newLog(...historyOf('changed', 2), eventRow('changed', 2, { amount: '11' }))
-  expect(await apply(log, 0)).toMatchObject({
+  expect(await apply(log, 0)).toMatchObject({ next: 3n, applied: 2, held: 1 })
+  expect(await entryOf('changed')).toMatchObject({ code: 'version_conflict', seen: 2, at: 2 })
+})
+
+test('a record that cannot be read holds up its account alone', async () => {
+  const unknown = eventRow('unread', 3, { type: 'Tomorrow.v9' })
+  const log = newLog(
+    ...historyOf('unread', 2),
+    unknown,
+    eventRow('unread', 4),
+    eventRow('other', 1),
+  )
+  expect(await apply(log, 0)).toMatchObject({ next: 5n, applied: 3, held: 2 })
+  expect([await versionOf('unread'), await versionOf('other')]).toEqual([2, 1])
+  const entry = { code: 'unknown_event_type', wanted: 3, seen: 3, highest: 4, at: 2 }
+  expect(await entryOf('unread')).toMatchObject(entry)
+})
+
+test('a record that does not even say whose it is waits under its own place', async () => {
+  const log = newLog(eventRow('before-nobody', 1), eventRow('nobody', 1))
+  const { records, ...chunk } = log.chunk(0)
+  const settings = { pool, projection: accounts, topicId: log.topicId }
+  const nameless = [records[0]!, { ...records[1]!, key: null }]
+  expect(await applyChunk(settings, { ...chunk, records: nameless })).toMatchObject({
     next: 2n,
-    stop: { code: 'version_conflict', offset: 2n, account: 'changed' },
+    applied: 1,
+    quarantined: [{ account: 'record-0@1', code: 'record_malformed' }],
   })
 })
 
-test('a record that cannot be read stops there, with everything before it applied', async () => {
-  const unknown = eventRow('unread', 3, { type: 'Tomorrow.v9' })
-  const log = newLog(...historyOf('unread', 2), unknown, eventRow('unread', 4))
-  expect(await apply(log, 0)).toMatchObject({
-    next: 2n,
-    applied: 2,
-    stop: { code: 'unknown_event_type', offset: 2n },
+test('an unreadable record of a version applied long ago is a repetition', async () => {
+  const log = newLog(
+    ...historyOf('old-unread', 3),
+    eventRow('old-unread', 2, { type: 'Tomorrow.v9' }),
+    eventRow('old-unread', 4),
+  )
+  await apply(log, 0, { end: 3 })
+  expect(await apply(log, 3)).toMatchObject({ next: 5n, applied: 1, duplicates: 1, held: 0 })
+})
+
+test('of a chunk with events that the database refuses, only their accounts wait', async () => {
+  const ids = Array.from({ length: 50 }, (_, index) => `poisoned-${index}`)
+  const bad = new Set(['poisoned-7', 'poisoned-33'])
+  const rows = interleave(
+    ids.map((id) =>
+      historyOf(id, 6).map((row, index) =>
+        bad.has(id) && index >= 3 ? eventRow(id, index + 1, { balance: unstorableBalance }) : row,
+      ),
+    ),
+  )
+  const log = newLog(...rows)
+  const outcome = await apply(log, 0)
+  expect(outcome).toMatchObject({ next: 300n, applied: 48 * 6 + 2 * 3, held: 6 })
+  for (const id of ids) expect(await versionOf(id)).toBe(bad.has(id) ? 3 : 6)
+  expect(await entryOf('poisoned-7')).toMatchObject({
+    code: 'apply_failed',
+    wanted: 4,
+    seen: 4,
+    highest: 6,
+    detail: 'version 4 of account poisoned-7 cannot be stored: SQLSTATE 22003',
   })
-  expect(await versionOf('unread')).toBe(2)
 })
 
 test('records missing at the start or in the middle stop before what follows them', async () => {

@@ -1,14 +1,24 @@
 import type { ConsumedBatch } from 'kafka/consumer'
 import type { Pool } from 'pg'
-import { type PipeRecord, readRecord, RecordUnreadable } from './event-record.ts'
+import { databaseFault } from './database-fault.ts'
+import { claimOf, type PipeRecord, readRecord, RecordUnreadable } from './event-record.ts'
 import { lockOffset, noteHeartbeat, type Place, saveOffset, type StoredOffset } from './offsets.ts'
-import type { ProjectedEvent, Projection } from './projection.ts'
-import { refusalReason, type StopReason } from './stop-reason.ts'
+import type { Projection, Transaction } from './projection.ts'
+import { applyBisecting } from './quarantine/bisection.ts'
+import { lockEntries, type NewEntry, putEntries, raiseHighest } from './quarantine/entries.ts'
+import {
+  entryOfRefusal,
+  type PlacedEvent,
+  setApart,
+  type Unreadable,
+} from './quarantine/set-apart.ts'
+import type { StopReason } from './stop-reason.ts'
 import { inTransaction } from './transaction.ts'
 
 // One chunk of records, one transaction: the offset row is locked first and must stand where the
 // chunk begins, so that of two owners (one paused, long replaced, and now awake) only one applies.
-// Everything before the first record that cannot be applied is applied; the offset stays at it.
+// An event that cannot be applied puts its account into quarantine in the same transaction; the
+// offset moves over it, and everything else is applied.
 
 export type ChunkOutcome =
   /** Another owner was here, or the topic is another: nothing was applied. */
@@ -19,72 +29,129 @@ export type ChunkOutcome =
       applied: number
       duplicates: number
       heartbeats: number
+      /** Events not applied, because their account is in quarantine. */
+      held: number
+      /** Accounts that came into quarantine. */
+      quarantined: readonly NewEntry[]
       stop?: StopReason
     }
 
 export type Chunk = Pick<ConsumedBatch, 'topic' | 'partition' | 'fetchOffset' | 'records'>
 
+type ChunkSettings = { pool: Pool; projection: Projection; topicId: string }
+type Apply = Projection['apply']
+
 const deadlineMs = 30_000
 
 /** Applies a chunk and moves the offset, or neither. Throws what Postgres throws. */
-export function applyChunk(
-  { pool, projection, topicId }: { pool: Pool; projection: Projection; topicId: string },
-  chunk: Chunk,
+export async function applyChunk(settings: ChunkSettings, chunk: Chunk): Promise<ChunkOutcome> {
+  const { projection } = settings
+  const content = readChunk(chunk)
+  try {
+    return await applyContent(settings, chunk, content, projection.apply)
+  } catch (error) {
+    if (databaseFault(error) !== 'data') throw error
+    const bisecting: Apply = (transaction, events) =>
+      applyBisecting(projection, transaction, events)
+    return applyContent(settings, chunk, content, bisecting)
+  }
+}
+
+function applyContent(
+  { pool, projection, topicId }: ChunkSettings,
+  { topic, partition, fetchOffset }: Chunk,
+  content: Content,
+  apply: Apply,
 ): Promise<ChunkOutcome> {
-  const { topic, partition, fetchOffset } = chunk
   const place: Place = { projection: projection.name, topic, partition }
-  const readable = readUntilUnreadable(chunk)
   return inTransaction(pool, deadlineMs, async (transaction) => {
-    const stored = await lockOffset(transaction, place, topicId)
+    const { quarantine, ...stored } = await lockOffset(transaction, place, topicId)
     if (stored.next !== fetchOffset || stored.topicId !== topicId) return { kind: 'moved', stored }
-    const { events, offsets } = readable
-    const { refusal, ...counts } = await projection.apply(transaction, events)
-    const refusedAt = refusal === undefined ? undefined : offsets[refusal.index]!
-    const next = refusedAt ?? readable.next
-    const heartbeats = readable.heartbeats.filter((heartbeat) => heartbeat.offset < next)
+    const { next, heartbeats, stop } = content
+    const heads = await headsOfUnreadable(transaction, projection, content.unreadable)
+    const quarantined = quarantine
+      ? await lockEntries(transaction, projection.name, accountsOf(content))
+      : new Set<string>()
+    const apart = setApart(content, { partition, quarantined, heads })
+    const done = await apply(
+      transaction,
+      apart.events.map(({ event }) => event),
+    )
+    const refused = done.refusals.map((refusal) =>
+      entryOfRefusal(refusal, apart.events[refusal.index]!.offset),
+    )
+    const entries = [...apart.entries.values(), ...refused]
+    await raiseHighest(transaction, projection.name, apart.raised)
+    await putEntries(transaction, place, entries)
     const newest = heartbeats.at(-1)
-    if (newest !== undefined) await noteHeartbeat(transaction, place, newest.occurredAt)
+    if (newest !== undefined) await noteHeartbeat(transaction, place, newest)
     await saveOffset(transaction, place, next)
-    const stop = refusal === undefined ? readable.stop : refusalReason(refusal, next)
-    const outcome = { kind: 'applied', next, ...counts, heartbeats: heartbeats.length } as const
-    return stop === undefined ? outcome : { ...outcome, stop }
+    return {
+      kind: 'applied',
+      next,
+      applied: done.applied,
+      duplicates: done.duplicates + apart.duplicates,
+      heartbeats: heartbeats.length,
+      held: apart.held + done.refusals.reduce((sum, { held }) => sum + held, 0),
+      quarantined: entries,
+      ...(stop === undefined ? {} : { stop }),
+    }
   })
 }
 
-type Readable = {
-  events: ProjectedEvent[]
-  /** Of `events`, one each. */
-  offsets: bigint[]
-  heartbeats: { offset: bigint; occurredAt: string }[]
+function headsOfUnreadable(
+  transaction: Transaction,
+  projection: Projection,
+  unreadable: readonly Unreadable[],
+): ReturnType<Projection['heads']> {
+  const accounts = unreadable.flatMap(({ account }) => account ?? [])
+  return accounts.length === 0
+    ? Promise.resolve(new Map())
+    : projection.heads(transaction, [...new Set(accounts)])
+}
+
+function accountsOf({ events, unreadable }: Content): string[] {
+  const named = unreadable.flatMap(({ account }) => account ?? [])
+  return [...new Set([...events.map(({ event }) => event.account), ...named])]
+}
+
+type Content = {
+  events: PlacedEvent[]
+  unreadable: Unreadable[]
+  /** When each heartbeat was written. */
+  heartbeats: string[]
   /** The first offset not read. */
   next: bigint
   stop?: StopReason
 }
 
 /** Our topics' offsets have no holes: one says that records were deleted before they were read. */
-function readUntilUnreadable({ fetchOffset, records }: Chunk): Readable {
-  const read: Readable = { events: [], offsets: [], heartbeats: [], next: fetchOffset }
+function readChunk({ fetchOffset, records }: Chunk): Content {
+  const read: Content = { events: [], unreadable: [], heartbeats: [], next: fetchOffset }
   for (const record of records) {
     const { offset } = record
     if (offset !== read.next) {
       const detail = `records ${read.next} to ${offset - 1n} were deleted unread`
       return { ...read, stop: { code: 'records_missing', detail, offset: read.next } }
     }
+    read.next = offset + 1n
     let content: PipeRecord
     try {
       content = readRecord(record)
     } catch (error) {
       if (!(error instanceof RecordUnreadable)) throw error
-      const detail = `the record at ${offset} cannot be read: ${error.message}`
-      return { ...read, stop: { code: error.code, detail, offset } }
+      const { code, message } = error
+      const detail = `the record at ${offset} cannot be read: ${printable(message)}`
+      read.unreadable.push({ offset, ...claimOf(record), code, detail })
+      continue
     }
-    if (content.kind === 'heartbeat')
-      read.heartbeats.push({ offset, occurredAt: content.occurredAt })
-    else {
-      read.events.push(content.event)
-      read.offsets.push(offset)
-    }
-    read.next = offset + 1n
+    if (content.kind === 'heartbeat') read.heartbeats.push(content.occurredAt)
+    else read.events.push({ offset, event: content.event })
   }
   return read
+}
+
+/** A record's own words, such as its type, may hold what neither a log nor Postgres takes. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 300)
 }

@@ -17,7 +17,14 @@ export const variables = serviceEnvironment({
   CURSOR_SECRET: z.string().min(32, 'must be at least 32 characters'),
   COMMAND_API_URL: httpUrl.optional(),
   RELAY_URL: httpUrl.optional(),
+  /** An access key of the role service: with COMMAND_API_URL, the way to the feed. */
+  COMMAND_API_KEY: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,256}$/, 'must be an access key')
+    .optional(),
   HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
+  /** How often all accounts are compared with the feed; 0: not at all. */
+  SWEEP_SECONDS: wholeNumber(300, { min: 0, max: 86_400 }),
 })
 
 /**

@@ -14,6 +14,7 @@ test.each([
   ['transaction_timeout', 'passing'],
   ['22P05', 'data'],
   ['23502', 'data'],
+  ['54001', 'data'],
   ['42501', 'lasting'],
   ['42P01', 'lasting'],
   ['28P01', 'lasting'],

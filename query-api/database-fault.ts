@@ -18,5 +18,6 @@ export function databaseFault(error: unknown): 'passing' | 'data' | 'lasting' {
   if (passingSystemCodes.test(code) || passingCodes.has(code)) return 'passing'
   if (!/^[0-9A-Z]{5}$/.test(code)) return 'lasting'
   if (passingClasses.has(code.slice(0, 2))) return 'passing'
-  return /^2[23]/.test(code) ? 'data' : 'lasting'
+  // 54: a value too deep or too long for what the server does with it.
+  return /^(2[23]|54)/.test(code) ? 'data' : 'lasting'
 }

@@ -3,7 +3,7 @@ import type { ConsumedRecord } from 'kafka/consumer'
 import { decode, type Envelope, MalformedRecord } from 'outbox-relay/wire'
 import type { ProjectedEvent } from './projection.ts'
 
-/** A record that this version of the code cannot read: its partition must stop, not skip it. */
+/** A record that this version of the code cannot read: its account must wait, not pass over it. */
 export class RecordUnreadable extends Error {
   readonly code: 'record_malformed' | EventUnreadable['code']
 
@@ -41,17 +41,53 @@ function decodeRecord({ key, value, headers }: ConsumedRecord): Envelope {
   }
 }
 
-/** The envelope and the payload each say which account and version: they must agree. */
 function readEvent({ id, aggregateId, aggregateVersion, type, time, payload }: Envelope) {
-  const event = parseEvent(type, time, payload)
   const version = Number(aggregateVersion)
-  if (event.payload.accountId !== aggregateId || event.payload.after.version !== version) {
+  return readStoredEvent({ account: aggregateId, version, id, type, at: time, payload })
+}
+
+/** An event as the command side stored it, by whichever way it came. `payload` is JSON text. */
+export type StoredEvent = {
+  account: string
+  version: number
+  id: string
+  type: string
+  at: string
+  payload: string
+}
+
+/**
+ * The event that a stored one is. Envelope and payload each say which account and version: they
+ * must agree. Throws RecordUnreadable.
+ */
+export function readStoredEvent(stored: StoredEvent): ProjectedEvent {
+  const { account, version, id, type } = stored
+  const event = parseEvent(type, stored.at, stored.payload)
+  if (event.payload.accountId !== account || event.payload.after.version !== version) {
     throw malformed(`${type} is of another account or version than its envelope`)
   }
   if ((version === 1) !== (type === 'AccountOpened.v1')) {
     throw malformed(`${type} as version ${version}: an account begins by being opened, once`)
   }
-  return { account: aggregateId, version, id, event } satisfies ProjectedEvent
+  return { account, version, id, event }
+}
+
+const accountId = /^[A-Za-z0-9_-]{1,64}$/
+
+/** Whether a record's key can be an account's id at all. */
+export function isAccountId(text: string): boolean {
+  return accountId.test(text)
+}
+
+/** Whose an unreadable record is and as which version, as far as its key and header say so. */
+export function claimOf({ key, headers }: ConsumedRecord): { account?: string; version?: number } {
+  const account = key === null ? '' : key.toString()
+  const { ce_sequence: sequence } = headers
+  const version = Buffer.isBuffer(sequence) ? Number(sequence.toString()) : NaN
+  return {
+    ...(isAccountId(account) ? { account } : {}),
+    ...(Number.isSafeInteger(version) && version > 0 ? { version } : {}),
+  }
 }
 
 function parseEvent(type: string, time: string, payload: string) {

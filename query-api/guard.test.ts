@@ -17,7 +17,7 @@ function fold(batches: readonly Event[][]) {
   let duplicates = 0
   for (const batch of batches) {
     const guarded = guardEvents(heads, batch)
-    expect(guarded.refusal).toBeUndefined()
+    expect(guarded.refusals).toEqual([])
     duplicates += guarded.duplicates
     for (const [account, own] of guarded.accepted) {
       applied.push(...own.map(({ id }) => id))
@@ -88,17 +88,27 @@ test('an event left out is never passed over, however the log is cut', () => {
         const later = log.findIndex(
           ({ account, version }) => account === lost!.account && version > lost!.version,
         )
-        const { refusal } = guardEvents(new Map(), log)
-        if (later === -1) expect(refusal).toBeUndefined()
+        const { refusals, accepted } = guardEvents(new Map(), log)
+        const { account, version: wanted } = lost!
+        const behind = log.slice(later).filter((each) => each.account === account)
+        if (later === -1) expect(refusals).toEqual([])
         else {
-          const { account, version: wanted } = lost!
-          expect(refusal).toEqual({
-            code: 'version_gap',
-            index: later,
-            account,
-            wanted,
-            seen: wanted + 1,
-          })
+          expect(refusals).toEqual([
+            {
+              code: 'version_gap',
+              index: later,
+              account,
+              wanted,
+              seen: wanted + 1,
+              highest: wanted + behind.length,
+              held: behind.length,
+            },
+          ])
+        }
+        // Everybody else's events are taken, all of them and in their order.
+        for (const other of ['a', 'b', 'c'].filter((name) => name !== account)) {
+          const own = log.filter((each) => each.account === other)
+          expect(accepted.get(other) ?? []).toEqual(own)
         }
       },
     ),
@@ -109,18 +119,22 @@ test('the same version under another event id is a conflict, and nothing from it
   const heads = new Map([['a', { version: 3, lastEventId: 'a-3' }]])
   const other = { account: 'a', version: 3, id: 'from another history' }
   const guarded = guardEvents(heads, [event('b', 1), other, event('b', 2), event('a', 4)])
-  expect(guarded.refusal).toEqual({
-    code: 'version_conflict',
-    index: 1,
-    account: 'a',
-    wanted: 4,
-    seen: 3,
-  })
-  expect([...guarded.accepted]).toEqual([['b', [event('b', 1)]]])
+  expect(guarded.refusals).toEqual([
+    {
+      code: 'version_conflict',
+      index: 1,
+      account: 'a',
+      wanted: 4,
+      seen: 3,
+      highest: 4,
+      held: 2,
+    },
+  ])
+  expect([...guarded.accepted]).toEqual([['b', [event('b', 1), event('b', 2)]]])
 })
 
 test('a conflict is seen within one batch too', () => {
   const other = { account: 'a', version: 2, id: 'from another history' }
   const guarded = guardEvents(new Map(), [event('a', 1), event('a', 2), other])
-  expect(guarded.refusal?.code).toBe('version_conflict')
+  expect(guarded.refusals.map(({ code }) => code)).toEqual(['version_conflict'])
 })

@@ -5,18 +5,16 @@ import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { exitLoudly, stopSignal } from 'service/stop'
-import { accounts, accountVersions } from './accounts.ts'
+import { accountVersions } from './account-reads.ts'
 import { readConfig } from './config.ts'
 import { openFreshness } from './freshness.ts'
+import { quarantineRoutes } from './quarantine/routes.ts'
+import { connectionsPerProjector, openJobs } from './jobs.ts'
 import { projectionMetrics } from './projection-metrics.ts'
-import { projectorSessionSettings, runProjector } from './projector.ts'
+import { projectorSessionSettings } from './projector.ts'
 import { projectionReadiness } from './readiness.ts'
 import { projectionRoutes } from './report.ts'
 import { accountRoutes } from './routes.ts'
-import { newStatus } from './status.ts'
-
-// Each projection of the table runs in a consumer group of its own.
-const projections = [accounts]
 
 try {
   const config = readConfig()
@@ -35,11 +33,19 @@ try {
   await using pool = openPool({
     url: config.PROJECTOR_DATABASE_URL,
     applicationName: 'sluice-projector',
-    maxConnections: 4 * projections.length,
+    maxConnections: connectionsPerProjector,
     settings: projectorSessionSettings,
     onError,
   })
-  const jobs = projections.map((each) => ({ projection: each, status: newStatus(each.name) }))
+  const jobs = openJobs({
+    pool,
+    brokers: config.KAFKA_BROKERS,
+    commandApi: { url: config.COMMAND_API_URL, key: config.COMMAND_API_KEY },
+    sweepSeconds: config.SWEEP_SECONDS,
+    heartbeatSeconds: config.HEARTBEAT_SECONDS,
+    signal,
+    log,
+  })
   const statuses = jobs.map(({ status }) => status)
   const versionsOf = (ids: readonly string[]) => accountVersions(database, ids)
   const freshness = openFreshness({ versionsOf, signal })
@@ -50,6 +56,7 @@ try {
     routes: [
       ...accountRoutes({ database, freshness, cursorSecret: config.CURSOR_SECRET }),
       ...projectionRoutes(database, statuses),
+      ...quarantineRoutes({ database, pool, repairers: jobs }),
     ],
     access,
     readiness: projectionReadiness({
@@ -62,11 +69,7 @@ try {
     metrics,
   })
   log.info({ event: 'started', url: http.url }, `query API on ${http.url}`)
-  const shared = { pool, brokers: config.KAFKA_BROKERS, signal, log }
-  const running = jobs.map((job) =>
-    runProjector({ ...job, ...shared, observeSeconds: observe(job.projection.name) }),
-  )
-  await Promise.all(running)
+  await Promise.all(jobs.map(({ projection, run }) => run(observe(projection.name))))
   log.info({ event: 'stopping' }, 'stopping: running requests finish')
 } catch (error) {
   exitLoudly(error)

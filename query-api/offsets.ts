@@ -43,25 +43,33 @@ export async function ensureOffsets(
   return stored.filter(({ partition }) => partitions.includes(partition))
 }
 
+export type LockedOffset = StoredOffset & {
+  /** Whether any account of this projection is in quarantine: said here, it costs no statement. */
+  quarantine: boolean
+}
+
 /** Locks a partition's row, making it at 0 where it is missing: the owner's proof that it is alone. */
 export async function lockOffset(
   transaction: Transaction,
   place: Place,
   topicId: string,
-): Promise<StoredOffset> {
+): Promise<LockedOffset> {
   const { projection, topic, partition } = place
   const select = {
     name: 'lock-offset',
-    text: `select partition, topic_id, next_offset from read.offsets
-      where projection = $1 and topic = $2 and partition = $3 for update`,
+    text: `select partition, topic_id, next_offset,
+        exists (select from read.quarantine where projection = $1) as quarantine
+      from read.offsets
+      where projection = $1 and topic = $2 and partition = $3 for update of offsets`,
     values: [projection, topic, partition],
   }
-  let { rows } = await transaction.query<Row>(select)
+  let { rows } = await transaction.query<Row & { quarantine: boolean }>(select)
   if (rows.length === 0) {
     await ensureOffsets(transaction, { projection, topic, topicId }, [partition])
-    rows = (await transaction.query<Row>(select)).rows
+    rows = (await transaction.query<Row & { quarantine: boolean }>(select)).rows
   }
-  return storedOf(rows[0]!)
+  const row = rows[0]!
+  return { ...storedOf(row), quarantine: row.quarantine }
 }
 
 export async function saveOffset(

@@ -18,10 +18,11 @@ export function projectionMetrics(
     registers,
     collect() {
       this.reset()
-      for (const { projection, applied, duplicates, heartbeats } of statuses) {
+      for (const { projection, applied, duplicates, heartbeats, held } of statuses) {
         this.inc({ projection, outcome: 'applied' }, applied)
         this.inc({ projection, outcome: 'duplicate' }, duplicates)
         this.inc({ projection, outcome: 'heartbeat' }, heartbeats)
+        this.inc({ projection, outcome: 'held' }, held)
       }
     },
   })
@@ -46,6 +47,7 @@ export function projectionMetrics(
       for (const { projection, stopped } of statuses) this.set({ projection }, stopped.size)
     },
   })
+  quarantineMetrics(registers, statuses)
   void new Gauge({
     name: 'sluice_freshness_waiters',
     help: 'Reads that wait for the write their token names',
@@ -62,4 +64,45 @@ export function projectionMetrics(
     registers,
   })
   return (projection) => (seconds) => chunkSeconds.observe({ projection }, seconds)
+}
+
+function quarantineMetrics(registers: Registry[], statuses: readonly ProjectionStatus[]): void {
+  void new Gauge({
+    name: 'sluice_projection_quarantined_accounts',
+    help: 'Accounts that are in quarantine, whichever process put them there',
+    labelNames: ['projection'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, quarantine } of statuses) {
+        if (quarantine.accounts !== undefined) this.set({ projection }, quarantine.accounts)
+      }
+    },
+  })
+  void new Counter({
+    name: 'sluice_projection_quarantine_entered_total',
+    help: 'Accounts that came into quarantine, by reason',
+    labelNames: ['projection', 'code'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, quarantine } of statuses) {
+        for (const [code, count] of quarantine.entered) this.inc({ projection, code }, count)
+      }
+    },
+  })
+  void new Counter({
+    name: 'sluice_projection_repairs_total',
+    help: "Accounts released; restored: with their history replaced by the feed's",
+    labelNames: ['projection', 'kind'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, quarantine } of statuses) {
+        const { repaired, restored } = quarantine
+        this.inc({ projection, kind: 'repaired' }, repaired - restored)
+        this.inc({ projection, kind: 'restored' }, restored)
+      }
+    },
+  })
 }

@@ -1,5 +1,6 @@
 import type { AccountEvent } from 'command-api/events'
 import type { ClientBase } from 'pg'
+import type { Head } from './guard.ts'
 
 export type Transaction = Pick<ClientBase, 'query'>
 
@@ -12,24 +13,45 @@ export type ProjectedEvent = {
   event: AccountEvent
 }
 
-/** An event that cannot be applied where it stands: one before it is missing, or contradicts it. */
+/**
+ * An event that cannot be applied where it stands: one before it is missing, or contradicts it, or
+ * the database refuses its values. Its account's later events are refused with it.
+ */
 export type Refusal = {
-  code: 'version_gap' | 'version_conflict'
+  code: 'version_gap' | 'version_conflict' | 'apply_failed'
   /** Where the event stands in the list given to `apply`. */
   index: number
   account: string
   wanted: number
   seen: number
+  /** The highest version among the refused events of this account. */
+  highest: number
+  /** How many they are. */
+  held: number
+  /** What the guard could not know. */
+  detail?: string
 }
 
-export type Applied = { applied: number; duplicates: number; refusal?: Refusal }
+export type Applied = { applied: number; duplicates: number; refusals: readonly Refusal[] }
 
 /**
- * One read model. `apply` runs inside the transaction that also moves the offset, gets one
- * partition's events in their order, and applies each at most once however often it comes. At a
- * refusal it has applied everything before the refused event and nothing from it on.
+ * One read model. Its functions run inside the transaction that also moves the offset, or that
+ * repairs an account.
  */
 export type Projection = {
   name: string
+  /**
+   * Gets one partition's events in their order, and applies each at most once however often it
+   * comes. Of an account with a refused event it applies what comes before that, and nothing after.
+   */
   apply(transaction: Transaction, events: readonly ProjectedEvent[]): Promise<Applied>
+  /** How far the accounts are; one that is not there is left out. Locks nothing. */
+  heads(transaction: Transaction, accounts: readonly string[]): Promise<ReadonlyMap<string, Head>>
+  /** Removes an account, so that it can be built anew from its first event. */
+  forget(transaction: Transaction, account: string): Promise<void>
+  /** Moves an account past an event that is left out; false when there is no such account yet. */
+  pass(
+    transaction: Transaction,
+    event: Pick<ProjectedEvent, 'account' | 'version' | 'id'>,
+  ): Promise<boolean>
 }

@@ -8,13 +8,16 @@ import { databaseFault } from './database-fault.ts'
 import { ensureOffsets, readOffsets } from './offsets.ts'
 import { untilItPasses } from './patience.ts'
 import type { Projection } from './projection.ts'
+import type { NewEntry } from './quarantine/entries.ts'
+import type { Repairer } from './quarantine/repairer.ts'
+import { runSweeps, type SweepSettings } from './quarantine/sweep.ts'
 import type { ProjectionStatus } from './status.ts'
 import { offsetFault, type StopReason } from './stop-reason.ts'
 
 // The loop of one projection. Invariants:
 // 1. Offsets live in Postgres and move only in the transaction that applied what lies below them.
-// 2. Nothing is skipped and nothing is reset: a partition that cannot go on rightly stops, loudly,
-//    and the others go on.
+// 2. Nothing is skipped and nothing is reset: an account that cannot go on rightly waits in
+//    quarantine, and everything else goes on; a partition stops only for what is wrong with itself.
 // 3. Postgres or Kafka being away stops nothing; the projector waits, a member of its group.
 
 /**
@@ -44,6 +47,10 @@ export type ProjectorSettings = {
   /** How often the log's ends and the topic's id are compared with what is stored. 2 s by default. */
   watchIntervalMs?: number
   chunkRecords?: number
+  /** Repairs accounts in quarantine; without one they stay there. */
+  repairer?: Repairer
+  /** How heads are compared with the feed; without it, a lost last event goes unseen. */
+  sweep?: Pick<SweepSettings, 'feed' | 'everyMs' | 'heartbeatSeconds'>
 }
 
 /**
@@ -54,7 +61,9 @@ export async function runProjector(settings: ProjectorSettings): Promise<void> {
   const ended = new AbortController()
   const signal = AbortSignal.any([settings.signal, ended.signal])
   const projector = new Projector({ ...settings, signal })
-  const work = [projector.consume(), projector.watch()]
+  const { repairer } = settings
+  const work = [projector.consume(), projector.watch(), projector.sweep()]
+  if (repairer !== undefined) work.push(repairer.run(signal))
   try {
     await Promise.all(work)
   } finally {
@@ -62,6 +71,9 @@ export async function runProjector(settings: ProjectorSettings): Promise<void> {
     await Promise.allSettled(work)
   }
 }
+
+/** Of the accounts that one chunk puts into quarantine, a log line each. */
+const loggedEntries = 20
 
 class Projector {
   readonly #settings: ProjectorSettings
@@ -122,6 +134,20 @@ class Projector {
     }
   }
 
+  async sweep(): Promise<void> {
+    const { sweep, pool, projection, status, signal, log } = this.#settings
+    if (sweep === undefined) return
+    await runSweeps({
+      ...sweep,
+      pool,
+      projection,
+      status,
+      signal,
+      log,
+      onQuarantined: (entries, partition) => this.#quarantined(entries, partition),
+    })
+  }
+
   /** Where each partition goes on, or that it does not. */
   async #starts(
     partitions: readonly number[],
@@ -168,6 +194,8 @@ class Projector {
     status.applied += outcome.applied
     status.duplicates += outcome.duplicates
     status.heartbeats += outcome.heartbeats
+    status.held += outcome.held
+    this.#quarantined(outcome.quarantined, partition)
     if (outcome.stop === undefined) return { next: outcome.next }
     this.#stop(partition, outcome.stop)
     return 'stop'
@@ -202,6 +230,35 @@ class Projector {
       if (fault && fault.code !== 'offset_below_log') this.#stop(partition, fault)
     }
     status.lags = lags
+  }
+
+  #quarantined(entries: readonly NewEntry[], partition: number): void {
+    if (entries.length === 0) return
+    const { log, status, repairer } = this.#settings
+    const { projection, topic, quarantine } = status
+    for (const [index, { offset, detail, ...entry }] of entries.entries()) {
+      quarantine.entered.set(entry.code, (quarantine.entered.get(entry.code) ?? 0) + 1)
+      if (index >= loggedEntries) continue
+      log.error(
+        {
+          event: 'account_quarantined',
+          projection,
+          topic,
+          partition,
+          ...entry,
+          offset: offset === null ? null : String(offset),
+        },
+        `projection ${projection} put account ${entry.account} into quarantine: ${detail}`,
+      )
+    }
+    if (entries.length > loggedEntries) {
+      const more = entries.length - loggedEntries
+      log.error(
+        { event: 'accounts_quarantined', projection, topic, partition, more },
+        `and ${more} more accounts at once: GET /projections/${projection}/quarantine`,
+      )
+    }
+    repairer?.wake()
   }
 
   #stop(partition: number, reason: StopReason): void {

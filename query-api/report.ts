@@ -25,9 +25,10 @@ export function projectionRoutes(
 }
 
 async function reportOf(database: Database, status: ProjectionStatus) {
-  const [offsets, heartbeats] = await Promise.all([
+  const [offsets, heartbeats, quarantined] = await Promise.all([
     storedOffsets(database, status),
     heartbeatTimes(database, status.projection),
+    quarantinedAccounts(database, status.projection),
   ])
   const numbers = new Set([...offsets.keys(), ...status.log.keys()])
   const partitions = [...numbers]
@@ -45,6 +46,12 @@ async function reportOf(database: Database, status: ProjectionStatus) {
       lags.includes(null) || lags.length === 0 ? null : lags.reduce((sum, lag) => sum! + lag!, 0),
     applied: status.applied,
     duplicates: status.duplicates,
+    held: status.held,
+    quarantined,
+    repaired: status.quarantine.repaired,
+    restored: status.quarantine.restored,
+    /** What keeps accounts in quarantine from being repaired, or would. */
+    repairTrouble: status.quarantine.trouble ?? null,
     partitions,
   }
 }
@@ -87,6 +94,15 @@ async function storedOffsets(database: Database, { projection, topic }: Projecti
     .where('topic', '=', topic)
     .execute()
   return new Map(rows.map((row) => [row.partition, BigInt(row.next_offset)]))
+}
+
+async function quarantinedAccounts(database: Database, projection: string): Promise<number> {
+  const row = await database
+    .selectFrom('read.quarantine')
+    .select(({ fn }) => fn.countAll<string>().as('count'))
+    .where('projection', '=', projection)
+    .executeTakeFirstOrThrow()
+  return Number(row.count)
 }
 
 async function heartbeatTimes(database: Database, projection: string) {

@@ -7,7 +7,8 @@ import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { afterAll, expect, test } from 'vitest'
-import { accounts, accountVersions } from './accounts.ts'
+import { accountVersions } from './account-reads.ts'
+import { accounts } from './accounts.ts'
 import { openFreshness } from './freshness.ts'
 import { projectionMetrics } from './projection-metrics.ts'
 import { projectionReadiness } from './readiness.ts'
@@ -214,13 +215,13 @@ test('/projections tells how far each partition is, and why one stopped', async 
   status.log = new Map([0, 1, 2].map((partition) => [partition, { low: 0n, high: 10n }]))
   await pool.query(`insert into read.offsets (projection, topic, partition, topic_id, next_offset)
     select 'accounts', 'account-events', p, gen_random_uuid(), 4 + p from generate_series(0, 2) p`)
-  status.stopped.set(1, { code: 'version_gap', detail: 'waits', offset: 5n, account: 'a' })
+  status.stopped.set(1, { code: 'records_missing', detail: 'gone', offset: 5n })
   const { body } = await get('/projections')
   const [report] = body.items as unknown as Record<string, unknown>[]
   expect(report).toMatchObject({ name: 'accounts', state: 'stopped', lag: 15, applied: 0 })
   expect(report!.partitions).toMatchObject([
     { partition: 0, state: 'running', next: 4, high: 10, lag: 6, reason: null },
-    { partition: 1, state: 'stopped', next: 5, reason: { code: 'version_gap', offset: 5 } },
+    { partition: 1, state: 'stopped', next: 5, reason: { code: 'records_missing', offset: 5 } },
     { partition: 2, state: 'elsewhere', next: 6 },
   ])
   const figures = await (await fetch(`${http.url}/metrics`)).text()

@@ -3,7 +3,7 @@ import type { ReadDatabase } from 'migrations/read'
 import { httpProblem } from 'service/problem'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
-import { findAccount, listAccounts } from './accounts.ts'
+import { findAccount, listAccounts, quarantineOf } from './account-reads.ts'
 import { type CursorPlace, decodeCursor, encodeCursor } from './cursor.ts'
 import { databaseFault } from './database-fault.ts'
 import type { Freshness } from './freshness.ts'
@@ -70,9 +70,14 @@ function oneAccount({ database }: AccountRoutesSettings, request: ApiRequest) {
   const { id } = parsePart(accountParams, request.params, 'path')
   parsePart(z.strictObject({}), request.query, 'query')
   return async (): Promise<ApiAnswer> => {
-    const account = await findAccount(database, id)
-    if (account === undefined) throw problem('account_not_found')
-    return { status: 200, headers: { ETag: `"${account.version}"` }, body: account }
+    const found = await findAccount(database, id)
+    if (found === undefined) {
+      const quarantined = await quarantineOf(database, id)
+      throw problem('account_not_found', { headers: quarantineHeader([{ id, quarantined }]) })
+    }
+    const { account, quarantined } = found
+    const headers = { ETag: `"${account.version}"`, ...quarantineHeader([{ id, quarantined }]) }
+    return { status: 200, headers, body: account }
   }
 }
 
@@ -92,10 +97,21 @@ function accountList({ database, cursorSecret }: AccountRoutesSettings, request:
   }
   return async (): Promise<ApiAnswer> => {
     const { items, more } = await listAccounts(database, filters, { after, limit })
-    const last = items.at(-1)
+    const last = items.at(-1)?.account
     const next = more && last ? encodeCursor(cursorSecret, place, last.id) : null
-    return { status: 200, body: { items, next } }
+    const quarantined = items.map((item) => ({ ...item, id: item.account.id }))
+    const body = { items: items.map(({ account }) => account), next }
+    return { status: 200, headers: quarantineHeader(quarantined), body }
   }
+}
+
+/** `Quarantined: acc-1=version_gap, acc-2=lost_tail`, of up to five accounts; nothing when sound. */
+function quarantineHeader(
+  accounts: readonly { id: string; quarantined: string | null }[],
+): Record<string, string> {
+  const named = accounts.filter(({ quarantined }) => quarantined !== null).slice(0, 5)
+  if (named.length === 0) return {}
+  return { Quarantined: named.map(({ id, quarantined }) => `${id}=${quarantined}`).join(', ') }
 }
 
 /** Postgres being away is no fault of ours to hide: the caller may come again. */

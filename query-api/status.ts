@@ -23,6 +23,21 @@ export type ProjectionStatus = {
   applied: number
   duplicates: number
   heartbeats: number
+  /** Events that were not applied, because their account was in quarantine. */
+  held: number
+  quarantine: QuarantineStatus
+}
+
+type QuarantineStatus = {
+  /** Accounts in it, of all processes, as last counted; undefined until then. */
+  accounts: number | undefined
+  /** Since the process started: accounts that came into it, by reason; and what became of them. */
+  readonly entered: Map<string, number>
+  repaired: number
+  /** Of those repaired, the ones whose history was replaced by the feed's. */
+  restored: number
+  /** What keeps the repair from working, as a sentence. */
+  trouble: string | undefined
 }
 
 /** A projection of account events, in a consumer group of its own. */
@@ -46,5 +61,13 @@ export function newStatus(
     applied: 0,
     duplicates: 0,
     heartbeats: 0,
+    held: 0,
+    quarantine: {
+      accounts: undefined,
+      entered: new Map(),
+      repaired: 0,
+      restored: 0,
+      trouble: undefined,
+    },
   }
 }

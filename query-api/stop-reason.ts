@@ -1,15 +1,10 @@
-import type { Refusal } from './projection.ts'
-
 /**
- * Why a partition was left alone: going on would lose an event or apply a wrong one. It stays so
- * until the process starts again, and then stops at the same place unless the cause is gone.
+ * Why a partition was left alone: what is wrong is wrong with the partition, and going on would lose
+ * events. It stays so until the process starts again, and then stops at the same place unless the
+ * cause is gone. What is wrong with one account puts that account into quarantine instead.
  */
 export type StopReason = {
   code:
-    | Refusal['code']
-    | 'record_malformed'
-    | 'unknown_event_type'
-    | 'event_malformed'
     | 'records_missing'
     | 'topic_recreated'
     | 'offset_below_log'
@@ -19,18 +14,6 @@ export type StopReason = {
   detail: string
   /** The first record that was not applied. */
   offset: bigint
-  account?: string
-  wanted?: number
-  seen?: number
-}
-
-export function refusalReason(refusal: Refusal, offset: bigint): StopReason {
-  const { code, account, wanted, seen } = refusal
-  const detail =
-    code === 'version_gap'
-      ? `account ${account} has version ${seen} next in the log and waits for ${wanted}`
-      : `account ${account} has another event as version ${seen} than the one applied`
-  return { code, detail, offset, account, wanted, seen }
 }
 
 export type LogBounds = { low: bigint; high: bigint }

@@ -12,6 +12,9 @@ export function historyOf(account: string, count: number): OutboxRow[] {
   return Array.from({ length: count }, (_, index) => eventRow(account, index + 1))
 }
 
+/** One digit more than a bigint holds: passes every schema, and fails in the database. */
+export const unstorableBalance = '9'.repeat(19)
+
 /** One event; a movement's amount may be given, and then the balance after it too. */
 export function eventRow(
   account: string,

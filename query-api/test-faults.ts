@@ -56,7 +56,7 @@ import { newStatus } from './status.ts'
 
 const { topic, brokers, url } = JSON.parse(process.argv[1])
 const projection = {
-  name: 'accounts',
+  ...accounts,
   async apply(transaction, events) {
     const applied = await accounts.apply(transaction, events)
     await transaction.query('select pg_sleep(0.02)')

@@ -24,7 +24,9 @@ export async function inTransaction<T>(
     client.release()
     return result
   } catch (error) {
-    // Not put back: closing it also rolls back, whatever state it is in.
+    // Waited for, so that its locks are gone when the caller goes on; a connection that is lost, or
+    // past its time, does not answer. Not put back: whatever state it is in, closing it ends that.
+    await Promise.race([client.query('rollback'), timeout.promise]).catch(() => {})
     client.release(true)
     throw error
   } finally {

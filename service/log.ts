@@ -43,7 +43,7 @@ export function errorFields(error: unknown): Fields {
   const quotes = typeof code === 'string' && quotesData.test(code)
   return {
     type: name,
-    ...(code === undefined ? {} : { code: String(code) }),
+    ...(typeof code === 'string' || typeof code === 'number' ? { code: `${code}` } : {}),
     message: quotes ? 'a data error, whose text is not logged' : message,
     ...(stack === undefined || quotes ? {} : { stack }),
     ...(cause === undefined ? {} : { cause: errorFields(cause) }),

@@ -3,6 +3,8 @@ export type ReadDatabase = {
   'read.accounts': ReadAccountTable
   'read.offsets': OffsetTable
   'read.heartbeats': HeartbeatTable
+  'read.quarantine': QuarantineTable
+  'read.audit': ReadAuditTable
 }
 
 export type ReadAccountTable = {
@@ -37,4 +39,36 @@ export type HeartbeatTable = {
   partition: number
   occurred_at: Date
   applied_at: Date
+}
+
+export type QuarantineTable = {
+  projection: string
+  account_id: string
+  code: string
+  detail: string
+  wanted: string | null
+  seen: string | null
+  highest: string
+  topic: string
+  partition: number
+  record_offset: string | null
+  since: Date
+  skip_through: string | null
+  attempts: number
+  next_attempt_at: Date
+  problem: string | null
+  problem_detail: string | null
+}
+
+export type ReadAuditTable = {
+  id: string
+  at: Date
+  caller: string
+  role: string
+  action: string
+  projection: string
+  account_id: string
+  reason: string | null
+  before: Record<string, unknown>
+  after: Record<string, unknown>
 }
