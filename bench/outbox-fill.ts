@@ -6,8 +6,6 @@ import { connect } from './servers.ts'
 
 export const eventsPerAccount = 30
 
-const accountName = (number: number) => `bench-${number}`
-
 /**
  * Fills an empty outbox with `events` rows, `eventsPerAccount` of each account, positions 1 to
  * `events`. Written without waiting for the disk: how fast the outbox fills is not measured.

@@ -5,7 +5,7 @@ import { createTopic, deleteTopic } from 'kafka/test-topics'
 import { waitUntil } from 'local-stack'
 import { BenchError, mustEqual } from './errors.ts'
 
-const partitions = 12
+export const partitions = 12
 
 /** An empty topic of this name, whatever there was before. */
 export async function newTopic(brokers: readonly string[], topic: string): Promise<void> {

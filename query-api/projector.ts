@@ -216,9 +216,10 @@ class Projector {
   /** Faults that no record tells of: a topic made anew, a tail lost, while nothing arrives. */
   async #compare(): Promise<void> {
     const { pool, brokers, status } = this.#settings
-    const { id } = await describeTopic({ brokers, topic: status.topic })
     const stored = await readOffsets(pool, status)
     const bounds = await topicOffsets({ brokers, topic: status.topic })
+    // Read last: bounds of a topic made anew are then never held against the id of the old one.
+    const { id } = await describeTopic({ brokers, topic: status.topic })
     status.log = bounds
     const lags = new Map<number, number>()
     for (const { partition, ...offset } of stored) {

@@ -27,24 +27,33 @@ export function openLog(service: string, level: string): Log {
   )
 }
 
-type Fields = { type: string; code?: string; message: string; stack?: string; cause?: Fields }
+type Fields = {
+  type: string
+  code?: string
+  message: string
+  details?: unknown
+  stack?: string
+  cause?: Fields
+}
 
 /** Data errors of PostgreSQL (classes 22 and 23) quote the value that they refuse. */
 const quotesData = /^2[23][0-9A-Z]{3}$/
 
 /**
- * An error as it may be logged: by name, code, message, stack and cause. Nothing else of it, since
+ * An error as it may be logged: by name, code, message, `details` (which our own errors carry, ids and
+ * numbers), stack and cause. Nothing else of it, since
  * what a library hangs on its errors (PostgreSQL's `detail`: the failing row) can be a payload.
  */
 export function errorFields(error: unknown): Fields {
   if (!(error instanceof Error)) return { type: typeof error, message: String(error) }
   const { name, message, stack, cause } = error
-  const { code } = error as { code?: unknown }
+  const { code, details } = error as { code?: unknown; details?: unknown }
   const quotes = typeof code === 'string' && quotesData.test(code)
   return {
     type: name,
     ...(typeof code === 'string' || typeof code === 'number' ? { code: `${code}` } : {}),
     message: quotes ? 'a data error, whose text is not logged' : message,
+    ...(details === undefined ? {} : { details }),
     ...(stack === undefined || quotes ? {} : { stack }),
     ...(cause === undefined ? {} : { cause: errorFields(cause) }),
   }
