@@ -30,6 +30,7 @@ const forbidden: Readonly<Record<string, readonly string[]>> = {
   migrations: ['command-api', 'outbox-relay', 'query-api', 'kafkajs'],
   service: ['command-api', 'outbox-relay', 'query-api', 'kafka', 'kafkajs', 'migrations', 'pg'],
   kafka: ['command-api', 'outbox-relay', 'query-api', 'migrations', 'pg'],
+  drills: ['command-api', 'outbox-relay', 'query-api', 'kafka'],
 }
 
 function importsForbidden(source: Source): string[] {

@@ -137,11 +137,12 @@ function openLeadersProducer(leadership: Leadership, lease: Lease) {
 
 /** The promise's outcome, or the signal's reason as soon as it aborts. */
 async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
   const { promise, reject } = Promise.withResolvers<never>()
   const abort = () => reject(signal.reason as Error)
   signal.addEventListener('abort', abort, { once: true })
+  work.catch(() => {}) // When the abort comes first, nobody is left to hear of a later failure.
   try {
+    if (signal.aborted) abort()
     return await Promise.race([work, promise])
   } finally {
     signal.removeEventListener('abort', abort)

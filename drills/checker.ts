@@ -1,0 +1,35 @@
+import { checkAccounts } from './account-check.ts'
+import { checkDelivery, type DeliveryFigures, type ProgressSample } from './delivery-check.ts'
+import type { Finding } from './findings.ts'
+import { checkHistory } from './history-check.ts'
+import type { HistoryEntry } from './history.ts'
+import type { Tables } from './tables.ts'
+import type { TopicRecord } from './topic-reader.ts'
+
+export type Evidence = {
+  tables: Tables
+  records: readonly TopicRecord[]
+  samples: readonly ProgressSample[]
+  history: readonly HistoryEntry[]
+}
+
+export type Verdict = {
+  findings: Finding[]
+  figures: DeliveryFigures & { moneyDrift: bigint }
+}
+
+/** Every promise, on what was found at rest. Pure. */
+export function check({ tables, records, samples, history }: Evidence): Verdict {
+  const final = { ...tables.progress, atMs: Number.MAX_VALUE }
+  const delivery = checkDelivery({
+    topic: 'account-events',
+    outbox: tables.outbox,
+    records,
+    samples: [...samples, final],
+  })
+  const accounts = checkAccounts(tables)
+  return {
+    findings: [...delivery.findings, ...accounts.findings, ...checkHistory(history, tables.events)],
+    figures: { ...delivery.figures, moneyDrift: accounts.moneyDrift },
+  }
+}

@@ -1,0 +1,65 @@
+import { check } from './checker.ts'
+import type { Control } from './controls.ts'
+import { repeatOldRecords, topic } from './drill.ts'
+import { Load } from './load.ts'
+import { ProgressWatch } from './progress-watch.ts'
+import { seededRandom } from './random.ts'
+import { consumed, drained } from './recovery.ts'
+import { DrillStack } from './stack.ts'
+import { readTables } from './tables.ts'
+import { readTopic } from './topic-reader.ts'
+
+export type ControlResult = {
+  name: string
+  caught: boolean
+  /** How often which promise was found broken. */
+  broken: Record<string, number>
+}
+
+const restLimitMs = 60_000
+
+/**
+ * Runs the product with one thing made wrong, kills it a few times, and says whether the checker saw
+ * it. The repair of the query side is cut off from its feed: it would mend what is to be seen.
+ * Throws when it does not come to rest, by which nothing would be shown.
+ */
+export async function runControl(control: Control, seed: number): Promise<ControlResult> {
+  const random = seededRandom(seed)
+  const { service, patches } = control
+  await using stack = await DrillStack.start({
+    folder: undefined,
+    environment: { 'query-api': { COMMAND_API_URL: '' } },
+  })
+  await using watch = new ProgressWatch(stack.writeUrl, 20)
+  const load = new Load({
+    commandUrl: stack.commandUrl,
+    writeUrl: stack.commandRoleUrl,
+    random: random.fork(),
+    commandsPerSecond: 200,
+  })
+  await load.start()
+  const target = stack.services[service]
+  for (let kills = 0; kills < 3; kills += 1) {
+    target.patchAlways(patches, random.between(5, 40))
+    await target.killHard()
+    await target.answers()
+    const before = target.endings.length
+    // A control that kills itself does so by now; one that does not is killed above, at random.
+    await target.endingsReach(before + 1, 3_000).catch(() => {})
+  }
+  // No more kills of its own: what it has made wrong is to be seen at rest.
+  target.patchAlways(patches, Number.MAX_SAFE_INTEGER)
+  await load.finish()
+  await stack.services['command-api'].stop()
+  // At rest by its own word: what is missing then is not merely late.
+  await drained(stack, restLimitMs)
+  await repeatOldRecords(stack, random)
+  await consumed(stack, topic, restLimitMs)
+  const records = await readTopic(stack.brokers, topic)
+  const tables = await readTables(stack)
+  const { findings } = check({ tables, records, samples: watch.samples, history: load.history })
+  const broken: Record<string, number> = {}
+  for (const { promise } of findings) broken[promise] = (broken[promise] ?? 0) + 1
+  const caught = control.breaks.some((promise) => promise in broken)
+  return { name: control.name, caught, broken }
+}

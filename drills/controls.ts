@@ -1,0 +1,56 @@
+import type { ServiceName } from 'local-stack'
+import type { SourcePatch } from './source-patch.ts'
+
+/** A product made wrong on purpose: a checker that does not see it is blind. */
+export type Control = {
+  name: string
+  service: ServiceName
+  patches: readonly SourcePatch[]
+  /** The promises of which at least one must be found broken. */
+  breaks: readonly string[]
+}
+
+export const controls: readonly Control[] = [
+  {
+    name: 'progress before publish',
+    service: 'outbox-relay',
+    patches: [
+      {
+        file: 'outbox-relay/polling.ts',
+        find: '      await publish(polling, batch)\n      saver.offer(batch.after)\n',
+        put:
+          '      saver.offer(batch.after)\n      await saver.flush()\n' +
+          '      drill.point()\n      await publish(polling, batch)\n',
+      },
+    ],
+    breaks: ['I1', 'I9'],
+  },
+  {
+    name: 'no version guard',
+    service: 'query-api',
+    patches: [
+      {
+        file: 'query-api/guard.ts',
+        find: 'if (version < wanted) {',
+        put: 'if (false) {',
+      },
+    ],
+    breaks: ['I4', 'I5'],
+  },
+  {
+    name: 'auto-commit of offsets',
+    service: 'query-api',
+    patches: [
+      {
+        file: 'query-api/chunk.ts',
+        find: '    const { next, heartbeats, stop } = content\n',
+        put:
+          '    const { next, heartbeats, stop } = content\n' +
+          '    await saveOffset(transaction, place, next)\n' +
+          "    await transaction.query('commit; begin')\n" +
+          '    if (content.events.length > 0) drill.point()\n',
+      },
+    ],
+    breaks: ['I4', 'I5'],
+  },
+]

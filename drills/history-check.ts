@@ -1,0 +1,62 @@
+import type { Finding } from './findings.ts'
+import type { HistoryEntry } from './history.ts'
+import type { LedgerEvent } from './tables.ts'
+
+// I7: what callers were told, against the events that carry their keys.
+
+export function checkHistory(
+  history: readonly HistoryEntry[],
+  events: readonly LedgerEvent[],
+): Finding[] {
+  const effects = new Map<string, LedgerEvent[]>()
+  for (const event of events) {
+    const own = effects.get(event.correlationid)
+    if (own === undefined) effects.set(event.correlationid, [event])
+    else own.push(event)
+  }
+  return history.flatMap((entry) => {
+    const what = disagreement(entry, effects.get(entry.key) ?? [])
+    return what === undefined ? [] : [{ promise: 'I7', what } as const]
+  })
+}
+
+function disagreement(entry: HistoryEntry, events: readonly LedgerEvent[]): string | undefined {
+  const { kind, key, account, final, first, version } = entry
+  const name = `${kind} of ${account}, key ${key}`
+  const told = first === final ? `told ${first}` : `told ${final} when sent again`
+  if (final === 'unknown') return `${name} was never resolved`
+  if (final === 'refused') {
+    return events.length === 0 ? undefined : `${name}: ${told}, and has ${events.length} events`
+  }
+  const wanted = wantedTypes(entry)
+  const found = events.map((event) => event.type)
+  if (found.toSorted().join() !== wanted.toSorted().join()) {
+    return `${name}: ${told}, and has events ${found.join(', ') || 'none'}`
+  }
+  if (version !== null && !events.some((event) => Number(event.version) === version)) {
+    return `${name}: ${told} version ${version}, which is not its event's`
+  }
+  if (!events.every((event) => amountFits(entry, event))) return `${name}: another amount`
+  return undefined
+}
+
+function wantedTypes({ kind, amount }: HistoryEntry): string[] {
+  const deposited = 'FundsDeposited.v1'
+  switch (kind) {
+    case 'open':
+      return amount > 0n ? ['AccountOpened.v1', deposited] : ['AccountOpened.v1']
+    case 'deposit':
+      return [deposited]
+    case 'withdraw':
+      return ['FundsWithdrawn.v1']
+    case 'close':
+      return ['AccountClosed.v1']
+    default:
+      return ['FundsWithdrawn.v1', deposited]
+  }
+}
+
+function amountFits({ amount }: HistoryEntry, { payload }: LedgerEvent): boolean {
+  const said = (JSON.parse(payload) as { amount?: string }).amount
+  return said === undefined || said === String(amount)
+}

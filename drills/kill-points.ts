@@ -1,0 +1,70 @@
+import type { ServiceName } from 'local-stack'
+import type { SourcePatch } from './source-patch.ts'
+
+/** A place in a service's code at which it is killed with -9, by itself, in the middle of its work. */
+export type KillPoint = { name: string; service: ServiceName; patch: SourcePatch }
+
+const at = (
+  service: ServiceName,
+  name: string,
+  patch: Omit<SourcePatch, 'file'> & { file: string },
+): KillPoint => ({ name, service, patch: { ...patch, file: `${service}/${patch.file}` } })
+
+const send = '      await publish(polling, batch)\n      saver.offer(batch.after)\n'
+const save = '    if (changed && !(await this.#options.save({ next: progress.next, gaps }))) {\n'
+const commitCommands = "  await client.query('commit')\n  return outcomes\n"
+const commitChunk = "  await client.query('commit')\n  return result\n"
+
+export const killPoints: readonly KillPoint[] = [
+  at('outbox-relay', 'after read', {
+    file: 'polling.ts',
+    find: '    const batch = await reading\n',
+    put: '    const batch = await reading\n    if (batch.rows.length > 0) drill.point()\n',
+  }),
+  at('outbox-relay', 'before produce', {
+    file: 'polling.ts',
+    find: send,
+    put: `      drill.point()\n${send}`,
+  }),
+  at('outbox-relay', 'after ack, before progress', {
+    file: 'polling.ts',
+    find: send,
+    put: send.replace('      saver', '      drill.point()\n      saver'),
+  }),
+  at('outbox-relay', 'inside the progress transaction', {
+    file: 'progress-saver.ts',
+    find: save,
+    // The statement is on its way when the process ends, and may or may not commit.
+    put: `    if (changed && drill.due()) {
+      void this.#options.save({ next: progress.next, gaps })
+      drillSoon(() => drill.die())
+      await new Promise(() => {})
+    }
+${save}`,
+  }),
+  at('outbox-relay', 'during shutdown', {
+    file: 'polling.ts',
+    find: '  }\n  await saver.flush()\n}\n',
+    put: '  }\n  drill.die()\n}\n',
+  }),
+  at('command-api', 'before commit', {
+    file: 'batch.ts',
+    find: commitCommands,
+    put: `  drill.point()\n${commitCommands}`,
+  }),
+  at('command-api', 'after commit, before the answer', {
+    file: 'batch.ts',
+    find: commitCommands,
+    put: commitCommands.replace('  return', '  drill.point()\n  return'),
+  }),
+  at('query-api', 'before commit', {
+    file: 'transaction.ts',
+    find: commitChunk,
+    put: `  drill.point()\n${commitChunk}`,
+  }),
+  at('query-api', 'after commit', {
+    file: 'transaction.ts',
+    find: commitChunk,
+    put: commitChunk.replace('  return', '  drill.point()\n  return'),
+  }),
+]

@@ -1,0 +1,193 @@
+import { randomUUID } from 'node:crypto'
+import { waitUntil } from 'local-stack'
+import pg from 'pg'
+import { pause } from 'service/backoff'
+import { type Command, newCommand, send } from './commands.ts'
+import type { CommandKind, HistoryEntry, Outcome } from './history.ts'
+import { type Random, zipf } from './random.ts'
+import { transfer } from './transfers.ts'
+
+export type LoadOptions = {
+  commandUrl: string
+  /** Of the role sluice_command, for transfers. */
+  writeUrl: string
+  random: Random
+  commandsPerSecond: number
+  accounts?: number
+}
+
+const opening = 100_000n
+const inFlightLimit = 1_000
+
+/**
+ * An open loop: commands leave when they are due, whether or not those before them were answered, as
+ * callers who know nothing of each other do. What each was told is kept.
+ */
+export class Load {
+  readonly history: HistoryEntry[] = []
+  /** Due while too many were unanswered, and never sent. */
+  skipped = 0
+  readonly #options: LoadOptions
+  readonly #random: Random
+  readonly #accounts: string[]
+  readonly #hot: () => number
+  readonly #commands = new Map<string, Command>()
+  readonly #pool: pg.Pool
+  readonly #stop = new AbortController()
+  readonly #inFlight = new Set<Promise<void>>()
+  #opened = 0
+  #probes = 0
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(options: LoadOptions) {
+    this.#options = options
+    this.#random = options.random
+    const count = options.accounts ?? 200
+    this.#accounts = Array.from({ length: count }, (_, n) => `drill-${n}`)
+    this.#hot = zipf(count, options.random.fork())
+    const settings = { connectionString: options.writeUrl, max: 6, connectionTimeoutMillis: 5_000 }
+    this.#pool = new pg.Pool({ ...settings, options: '-c synchronous_commit=on' })
+    this.#pool.on('error', () => {}) // The statement that was running reports it.
+    this.#pool.on('connect', (client) => client.on('error', () => {}))
+  }
+
+  /** Opens the accounts, then begins; resolves once they are open. */
+  async start(): Promise<void> {
+    for (let at = 0; at < this.#accounts.length; at += 50) {
+      const some = this.#accounts.slice(at, at + 50)
+      await Promise.all(some.map((id) => this.#send(newCommand('open', id, opening))))
+    }
+    this.#running = this.#run()
+  }
+
+  /** Sends no more, waits for what is on its way, and resolves every unknown by its key. */
+  async finish(): Promise<void> {
+    this.#stop.abort()
+    await this.#running
+    await Promise.all(this.#inFlight)
+    for (const entry of this.history) {
+      if (entry.final === 'unknown') await this.#resolve(entry)
+    }
+    await this.#pool.end()
+  }
+
+  /** One more command, sent again with its key until it is answered. */
+  async probe(limitMs: number): Promise<void> {
+    this.#probes += 1
+    const command = newCommand('open', `probe-${this.#probes}`, 0n)
+    const sentMs = Date.now()
+    let answer = await send(this.#options.commandUrl, command, 1_000)
+    const { outcome: first } = answer
+    await waitUntil(
+      async () => {
+        if (answer.outcome === 'ok') return true
+        answer = await send(this.#options.commandUrl, command, 1_000)
+        return answer.outcome === 'ok'
+      },
+      { what: 'a command to be accepted', deadlineMs: limitMs },
+    ).finally(() => {
+      const { outcome: final, ...said } = answer
+      const { key, kind, account, amount } = command
+      this.history.push({ key, kind, account, amount, sentMs, first, final, ...said })
+      this.#commands.set(key, command)
+    })
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop
+    const startedMs = performance.now()
+    for (let due = 0; !signal.aborted;) {
+      const wanted = ((performance.now() - startedMs) / 1_000) * this.#options.commandsPerSecond
+      for (; due < wanted; due += 1) {
+        if (this.#inFlight.size >= inFlightLimit) this.skipped += 1
+        else this.#track(this.#one())
+      }
+      await pause(5, signal)
+    }
+  }
+
+  #track(work: Promise<void>): void {
+    this.#inFlight.add(work)
+    void work.finally(() => this.#inFlight.delete(work))
+  }
+
+  #one(): Promise<void> {
+    const random = this.#random
+    const account = this.#accounts[this.#hot()]!
+    const chance = random.next()
+    if (chance < 0.2) return this.#transfer(account)
+    if (chance < 0.6) {
+      return this.#send(newCommand('deposit', account, BigInt(random.between(1, 5_000))))
+    }
+    if (chance < 0.92) {
+      // Now and then more than there is.
+      const most = random.next() < 0.05 ? 100_000_000 : 4_000
+      return this.#send(newCommand('withdraw', account, BigInt(random.between(1, most))))
+    }
+    // With money on it this is refused; of those opened empty some are closed.
+    if (chance < 0.96) return this.#send(newCommand('close', this.#closable(account), 0n))
+    this.#opened += 1
+    const empty = random.next() < 0.5
+    return this.#send(newCommand('open', `extra-${this.#opened}`, empty ? 0n : 1_000n))
+  }
+
+  #closable(account: string): string {
+    if (this.#opened === 0 || this.#random.next() < 0.5) return account
+    return `extra-${this.#random.between(1, this.#opened)}`
+  }
+
+  async #send(command: Command): Promise<void> {
+    this.#commands.set(command.key, command)
+    const sentMs = Date.now()
+    const { outcome, ...said } = await send(this.#options.commandUrl, command)
+    this.#keep(command, { sentMs, outcome, ...said })
+  }
+
+  async #transfer(from: string): Promise<void> {
+    const to = this.#random.pick(this.#accounts.filter((id) => id !== from))
+    const amount = BigInt(this.#random.between(1, 3_000))
+    const key = randomUUID()
+    const sentMs = Date.now()
+    const outcome = await transfer(this.#pool, { key, from, to, amount })
+    const one = { kind: 'transfer' as const, account: from, amount, key }
+    this.#keep(one, { sentMs, outcome, status: null, version: null })
+  }
+
+  #keep(
+    {
+      key,
+      kind,
+      account,
+      amount,
+    }: Pick<Command, 'key' | 'account' | 'amount'> & { kind: CommandKind },
+    said: { sentMs: number; outcome: Outcome; status: number | null; version: number | null },
+  ): void {
+    const { outcome, ...rest } = said
+    this.history.push({ key, kind, account, amount, first: outcome, final: outcome, ...rest })
+  }
+
+  /** As a caller does who got no answer: the same again, with the same key. */
+  async #resolve(entry: HistoryEntry): Promise<void> {
+    const command = this.#commands.get(entry.key)
+    await waitUntil(
+      async () => {
+        if (command === undefined) entry.final = await this.#lookUp(entry.key)
+        else {
+          const { outcome, status, version } = await send(this.#options.commandUrl, command)
+          Object.assign(entry, { final: outcome, status, version })
+        }
+        return entry.final !== 'unknown'
+      },
+      { what: 'an unknown outcome to be resolved', deadlineMs: 30_000 },
+    ).catch(() => {}) // It stays unknown, and the checker says so.
+  }
+
+  /** A transfer has no key of its own to send again: once nothing runs any more, its rows tell. */
+  async #lookUp(key: string): Promise<Outcome> {
+    const { rows } = await this.#pool.query(
+      'select from ledger.account_events where correlationid = $1 limit 1',
+      [key],
+    )
+    return rows.length > 0 ? 'ok' : 'refused'
+  }
+}

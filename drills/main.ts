@@ -1,0 +1,39 @@
+import { randomInt } from 'node:crypto'
+import { parseArgs } from 'node:util'
+import { type ControlResult, runControl } from './control-run.ts'
+import { controls } from './controls.ts'
+import { runDrill } from './drill.ts'
+import { failures, reportLines } from './report.ts'
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    smoke: { type: 'boolean', default: false },
+    /** Only faults whose name has this in it. */
+    only: { type: 'string' },
+    /** Keeps data and logs there. */
+    folder: { type: 'string' },
+    'no-controls': { type: 'boolean', default: false },
+    'only-controls': { type: 'boolean', default: false },
+  },
+})
+const say = (line: string) => void process.stdout.write(`${line}\n`)
+const seed = values.seed === undefined ? randomInt(1_000_000_000) : Number(values.seed)
+const size = values.smoke ? 'smoke' : 'standard'
+// Nothing is named so: the drill then is its load alone.
+const only = values['only-controls'] ? '\0' : values.only
+say(
+  `drill, ${size}: seed ${seed}; again: npm run drill -- ${values.smoke ? '--smoke ' : ''}--seed ${seed}`,
+)
+
+const drill = await runDrill({ seed, size, folder: values.folder, say, only })
+const controlled: ControlResult[] = []
+for (const control of values['no-controls'] ? [] : controls) {
+  const result = await runControl(control, seed)
+  say(`control ${result.name}: ${result.caught ? 'caught' : 'NOT CAUGHT'}`)
+  controlled.push(result)
+}
+for (const line of reportLines(drill, controlled)) say(line)
+const failed = failures(drill, controlled, only === undefined)
+say(failed.length === 0 ? 'PASSED' : `FAILED\n${failed.map((each) => `  ${each}`).join('\n')}`)
+process.exitCode = failed.length === 0 ? 0 : 1

@@ -1,0 +1,83 @@
+import type { ControlResult } from './control-run.ts'
+import type { DrillResult, InflictedFault } from './drill.ts'
+import { promises, type PromiseNumber } from './findings.ts'
+
+const relayKillsWanted = 20
+const inFlightWanted = 15
+const shownPerPromise = 5
+
+/** Everything that makes a run a failure, as sentences; none: it passed. */
+export function failures(
+  drill: DrillResult,
+  controls: readonly ControlResult[],
+  whole: boolean,
+): string[] {
+  const found = drill.verdict.findings.length
+  const { total, inFlight } = drill.relayKills
+  return [
+    ...(found > 0 ? [`${found} breaches of promises`] : []),
+    ...drill.faults
+      .filter(({ error }) => error !== undefined)
+      .map(({ kind, detail, error }) => `${kind} ${detail}: ${error}`),
+    ...controls.filter(({ caught }) => !caught).map(({ name }) => `control not caught: ${name}`),
+    ...(whole && total < relayKillsWanted ? [`only ${total} relay kills`] : []),
+    ...(whole && inFlight < inFlightWanted ? [`only ${inFlight} kills hit a batch in flight`] : []),
+    ...drill.unexpected.map((ending) => `ended by itself: ${ending}`),
+  ]
+}
+
+export function reportLines(drill: DrillResult, controls: readonly ControlResult[]): string[] {
+  const { verdict, history, relayKills } = drill
+  const { figures } = verdict
+  const told = (outcome: string) => history.filter(({ first }) => first === outcome).length
+  const unresolved = history.filter(({ final }) => final === 'unknown').length
+  const caught = controls.filter(({ caught: seen }) => seen).length
+  return [
+    '',
+    `seed ${drill.seed}, ${(drill.tookMs / 1_000).toFixed(0)} s`,
+    `commands   ${history.length}: ok ${told('ok')}, refused ${told('refused')}, ` +
+      `unknown ${told('unknown')} (unresolved ${unresolved}), not sent ${drill.skipped}`,
+    `events     committed ${figures.committed}, delivered ${figures.delivered}, ` +
+      `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
+      `out of order ${figures.outOfOrder}`,
+    `money      drift ${figures.moneyDrift} minor units`,
+    `relay      killed ${relayKills.total} times, ${relayKills.inFlight} with a batch in flight`,
+    'recovery, ms from the end of the fault until the read side had all that was committed',
+    ...recoveryTable(drill.faults),
+    ...controls.map(
+      ({ name, caught: seen, broken }) =>
+        `control    ${name}: ${seen ? 'caught' : 'NOT CAUGHT'} ${JSON.stringify(broken)}`,
+    ),
+    `controls   caught ${caught}/${controls.length}`,
+    ...breachLines(drill),
+  ]
+}
+
+function recoveryTable(faults: readonly InflictedFault[]): string[] {
+  const kinds = [...new Set(faults.map(({ kind }) => kind))].toSorted()
+  const row = (kind: string, cells: (string | number)[]) =>
+    `  ${kind.padEnd(48)}${cells.map((cell) => String(cell).padStart(7)).join('')}`
+  return [
+    row('fault', ['n', 'p50', 'p99', 'max']),
+    ...[...kinds, 'all'].map((kind) => {
+      const own = faults.filter((fault) => kind === 'all' || fault.kind === kind)
+      const times = own.flatMap(({ recoveryMs }) => (recoveryMs === null ? [] : [recoveryMs]))
+      times.sort((a, b) => a - b)
+      const at = (part: number) => {
+        const time = times[Math.min(times.length - 1, Math.floor(times.length * part))]
+        return time === undefined ? '-' : Math.round(time)
+      }
+      return row(kind, [own.length, at(0.5), at(0.99), at(1)])
+    }),
+  ]
+}
+
+function breachLines({ verdict }: DrillResult): string[] {
+  const numbers = Object.keys(promises) as PromiseNumber[]
+  return numbers.flatMap((number) => {
+    const own = verdict.findings.filter(({ promise }) => promise === number)
+    if (own.length === 0) return [`${number}         holds: ${promises[number]}`]
+    const shown = own.slice(0, shownPerPromise).map(({ what }) => `             ${what}`)
+    return [`${number}         BROKEN ${own.length} times: ${promises[number]}`, ...shown]
+  })
+}

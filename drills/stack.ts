@@ -1,0 +1,291 @@
+import {
+  cacheFolder,
+  type DataFolder,
+  ensureDatabase,
+  ensureJars,
+  findFreePorts,
+  findJava,
+  type Kafka,
+  openDataFolder,
+  openSecrets,
+  type Postgres,
+  type ServiceName,
+  StackError,
+  startKafka,
+  startPostgres,
+  wireServices,
+} from 'local-stack'
+import { migrate } from 'migrations/migrate'
+import { ServiceProcess } from './service-process.ts'
+import { TcpProxy } from './tcp-proxy.ts'
+
+/** The lines between a service and its servers, each through a proxy of its own. */
+export const lineNames = [
+  'relay-postgres',
+  'relay-kafka',
+  'command-postgres',
+  'query-postgres',
+  'query-kafka',
+] as const
+export type LineName = (typeof lineNames)[number]
+
+/** Timeouts of the parts, shortened so that a drill takes seconds. */
+const shortened = { RELAY_LEASE_MS: '1000', HEARTBEAT_SECONDS: '1', AUTH: 'off' }
+
+export type StackOptions = {
+  /** Kept afterwards; without one a temporary folder, removed at the end. */
+  folder?: string | undefined
+  /** Environment of one service beside the usual. */
+  environment?: Partial<Record<ServiceName, Record<string, string>>>
+}
+
+type Ports = {
+  postgres: number
+  kafka: number
+  controller: number
+  relayListener: number
+  queryListener: number
+  commandApi: number
+  queryApi: number
+  relay: number
+  secondRelay: number
+}
+
+/** Real servers and services, each in a process group of its own, on loopback. */
+export class DrillStack {
+  readonly lines: Record<LineName, TcpProxy>
+  readonly services: Record<ServiceName, ServiceProcess>
+  /** Stands by when started; not running otherwise. */
+  readonly secondRelay: ServiceProcess
+  readonly commandUrl: string
+  readonly writeUrl: string
+  readonly readUrl: string
+  /** As the load writes: the command side's role, straight to the server. */
+  readonly commandRoleUrl: string
+  readonly brokers: string[]
+  readonly #cleanup: AsyncDisposableStack
+  readonly #startPostgres: () => Promise<Postgres>
+  readonly #startKafka: () => Promise<Kafka>
+  #postgres: Postgres
+  #kafka: Kafka
+
+  private constructor(parts: Parts, cleanup: AsyncDisposableStack) {
+    const { wiring, ports, lines, dataFolder, environment = {} } = parts
+    this.lines = lines
+    this.#cleanup = cleanup
+    this.#postgres = parts.postgres
+    this.#kafka = parts.kafka
+    this.#startPostgres = parts.startPostgres
+    this.#startKafka = parts.startKafka
+    const service = (name: ServiceName, label: string, extra: Record<string, string>) => {
+      const { url, env } = wiring[name]
+      const all = { ...env, ...shortened, ...environment[name], ...extra }
+      const given = { name, label, url: extra.URL ?? url, env: all, dataFolder }
+      return new ServiceProcess(given)
+    }
+    const line = (name: LineName) => throughPort(lines[name].port)
+    const [relayEnv, commandEnv, queryEnv] = (
+      ['outbox-relay', 'command-api', 'query-api'] as const
+    ).map((name) => wiring[name].env)
+    const relayLines = {
+      WRITE_DATABASE_URL: line('relay-postgres')(relayEnv!.WRITE_DATABASE_URL!),
+      KAFKA_BROKERS: `127.0.0.1:${lines['relay-kafka'].port}`,
+    }
+    this.services = {
+      'outbox-relay': service('outbox-relay', 'outbox-relay', relayLines),
+      'command-api': service('command-api', 'command-api', {
+        WRITE_DATABASE_URL: line('command-postgres')(commandEnv!.WRITE_DATABASE_URL!),
+      }),
+      'query-api': service('query-api', 'query-api', {
+        READ_DATABASE_URL: line('query-postgres')(queryEnv!.READ_DATABASE_URL!),
+        PROJECTOR_DATABASE_URL: line('query-postgres')(queryEnv!.PROJECTOR_DATABASE_URL!),
+        KAFKA_BROKERS: `127.0.0.1:${lines['query-kafka'].port}`,
+      }),
+    }
+    this.secondRelay = service('outbox-relay', 'second-relay', {
+      ...relayLines,
+      RELAY_PORT: String(ports.secondRelay),
+      URL: `http://127.0.0.1:${ports.secondRelay}`,
+    })
+    this.commandUrl = wiring['command-api'].url
+    this.writeUrl = parts.postgres.url('sluice_write')
+    this.readUrl = parts.postgres.url('sluice_read')
+    this.commandRoleUrl = commandEnv!.WRITE_DATABASE_URL!
+    this.brokers = [`127.0.0.1:${ports.kafka}`]
+  }
+
+  static async start(options: StackOptions): Promise<DrillStack> {
+    await using cleanup = new AsyncDisposableStack()
+    const parts = await startServers(options, cleanup)
+    const stack = new DrillStack({ ...parts, environment: options.environment }, cleanup.move())
+    try {
+      await Promise.all(Object.values(stack.services).map((each) => each.start()))
+      return stack
+    } catch (error) {
+      await stack[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  get processes(): ServiceProcess[] {
+    return [...Object.values(this.services), this.secondRelay]
+  }
+
+  /** kill -9 of the postmaster, and a start on what it left. */
+  async bouncePostgres(): Promise<void> {
+    this.#postgres.kill('SIGKILL')
+    await this.#postgres.exited
+    this.#postgres = await this.#startPostgres()
+  }
+
+  async killKafka(): Promise<void> {
+    this.#kafka.kill('SIGKILL')
+    await this.#kafka.exited
+  }
+
+  async startKafkaAgain(): Promise<void> {
+    this.#kafka = await this.#startKafka()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.processes.map((each) => each.stop()))
+    await Promise.all([this.#kafka.stop(), this.#postgres.stop()])
+    await this.#cleanup.disposeAsync()
+  }
+}
+
+type Parts = Awaited<ReturnType<typeof startServers>> & {
+  environment?: StackOptions['environment']
+}
+
+async function startServers({ folder }: StackOptions, cleanup: AsyncDisposableStack) {
+  const dataFolder = cleanup.use(await openDataFolder(folder))
+  // Whoever interrupts a drill is not left with its processes.
+  const interrupted = () => {
+    dataFolder.ledger.killAll()
+    process.exit(1)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, interrupted)
+    cleanup.defer(() => void process.off(signal, interrupted))
+  }
+  const ports = await choosePorts()
+  const secrets = openSecrets(dataFolder)
+  // A crash of a process costs nothing without fsync; one of the machine would.
+  const runPostgres = () =>
+    startPostgres({ dataFolder, port: ports.postgres, password: secrets.postgres, durable: false })
+  const lines = await openLines(ports, cleanup)
+  const runKafka = await kafkaStarter(dataFolder, ports, lines)
+  const [postgres, kafka] = await Promise.all([runPostgres(), runKafka()])
+  for (const name of ['sluice_write', 'sluice_read']) await ensureDatabase(postgres.url(), name)
+  const databases = { write: postgres.url('sluice_write'), read: postgres.url('sluice_read') }
+  const brokers = [`127.0.0.1:${ports.kafka}`]
+  await migrate({
+    writeUrl: databases.write,
+    readUrl: databases.read,
+    brokers,
+    passwords: secrets.roles,
+    report: () => {},
+  })
+  const wiring = wireServices({
+    host: '127.0.0.1',
+    auth: 'off',
+    ports,
+    databases,
+    brokers,
+    secrets,
+    accessKeysFile: '',
+  })
+  return {
+    dataFolder,
+    ports,
+    lines,
+    wiring,
+    postgres,
+    kafka,
+    startPostgres: runPostgres,
+    startKafka: runKafka,
+  }
+}
+
+async function choosePorts(): Promise<Ports> {
+  const free = await findFreePorts(9)
+  const [postgres, kafka, controller, relayListener, queryListener] = free as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
+  const [commandApi, queryApi, relay, secondRelay] = free.slice(5) as [
+    number,
+    number,
+    number,
+    number,
+  ]
+  return {
+    postgres,
+    kafka,
+    controller,
+    relayListener,
+    queryListener,
+    commandApi,
+    queryApi,
+    relay,
+    secondRelay,
+  }
+}
+
+async function openLines(ports: Ports, cleanup: AsyncDisposableStack) {
+  const targets: Record<LineName, number> = {
+    'relay-postgres': ports.postgres,
+    'command-postgres': ports.postgres,
+    'query-postgres': ports.postgres,
+    'relay-kafka': ports.relayListener,
+    'query-kafka': ports.queryListener,
+  }
+  const lines = {} as Record<LineName, TcpProxy>
+  for (const name of lineNames) lines[name] = cleanup.use(await TcpProxy.open(targets[name]))
+  return lines
+}
+
+/**
+ * A broker with a listener for each service, advertised as that service's proxy: so that not only
+ * the first connection goes through it. The checker has one without.
+ */
+async function kafkaStarter(
+  dataFolder: DataFolder,
+  ports: Ports,
+  lines: Record<LineName, TcpProxy>,
+): Promise<() => Promise<Kafka>> {
+  const found = findJava(process.env)
+  if ('missing' in found) throw new StackError('java_missing', `drills need Java: ${found.missing}`)
+  const { java } = found
+  const jars = await ensureJars({
+    cacheFolder: cacheFolder(process.env),
+    environment: process.env,
+    progress: () => {},
+  })
+  const listeners = (relay: number, query: number) =>
+    [
+      `PLAINTEXT://127.0.0.1:${ports.kafka}`,
+      `RELAY://127.0.0.1:${relay}`,
+      `QUERY://127.0.0.1:${query}`,
+    ].join(',')
+  const own = listeners(ports.relayListener, ports.queryListener)
+  const properties = {
+    listeners: `${own},CONTROLLER://127.0.0.1:${ports.controller}`,
+    'advertised.listeners': listeners(lines['relay-kafka'].port, lines['query-kafka'].port),
+    'listener.security.protocol.map':
+      'PLAINTEXT:PLAINTEXT,RELAY:PLAINTEXT,QUERY:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    // The broker's clock, not the producer's: when a record was in the log.
+    'log.message.timestamp.type': 'LogAppendTime',
+  }
+  const { kafka: port, controller: controllerPort } = ports
+  return () =>
+    startKafka({ dataFolder, jars, java, port, controllerPort, properties, quickStart: true })
+}
+
+function throughPort(port: number): (url: string) => string {
+  return (url) => Object.assign(new URL(url), { port: String(port) }).href
+}

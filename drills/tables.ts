@@ -1,0 +1,118 @@
+import { ask } from './sql.ts'
+
+// What the checker reads of the databases: its own SQL, every column as PostgreSQL's own text.
+
+export type OutboxRow = {
+  position: string
+  id: string
+  aggregatetype: string
+  aggregateid: string
+  aggregateversion: string
+  type: string
+  time: string
+  source: string
+  specversion: string
+  correlationid: string
+  causationid: string
+  traceparent: string
+  payload: string
+}
+
+export type LedgerEvent = {
+  account_id: string
+  version: string
+  id: string
+  type: string
+  payload: string
+  correlationid: string
+  outbox_position: string
+}
+
+export type LedgerAccount = {
+  id: string
+  status: string
+  ledger_balance: string
+  held: string
+  overdraft_limit: string
+  version: string
+}
+
+export type ReadAccount = LedgerAccount & { available: string; last_event_id: string }
+export type Entry = {
+  transaction_id: string
+  account_id: string
+  account_version: string | null
+  currency: string
+  amount: string
+}
+
+export type Tables = {
+  outbox: OutboxRow[]
+  events: LedgerEvent[]
+  accounts: LedgerAccount[]
+  entries: Entry[]
+  readAccounts: ReadAccount[]
+  progress: SavedProgress
+}
+
+/** What the relay says is published: all below `next`, minus the gaps. */
+export type SavedProgress = { next: bigint; gaps: readonly (readonly [bigint, bigint])[] }
+
+export async function readTables({
+  writeUrl,
+  readUrl,
+}: {
+  writeUrl: string
+  readUrl: string
+}): Promise<Tables> {
+  return {
+    outbox: await ask<OutboxRow>(
+      writeUrl,
+      `select position, id, aggregatetype, aggregateid, aggregateversion, type,
+              to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as time,
+              source, specversion, correlationid, causationid, traceparent,
+              payload::text as payload
+         from outbox.events order by position`,
+    ),
+    events: await ask<LedgerEvent>(
+      writeUrl,
+      `select account_id, version, id, type, payload::text as payload, correlationid,
+              outbox_position
+         from ledger.account_events order by account_id, version`,
+    ),
+    accounts: await ask<LedgerAccount>(
+      writeUrl,
+      `select id, status, ledger_balance, held, overdraft_limit, version from ledger.accounts`,
+    ),
+    entries: await ask<Entry>(
+      writeUrl,
+      `select transaction_id, account_id, account_version, currency, amount from ledger.entries`,
+    ),
+    readAccounts: await ask<ReadAccount>(
+      readUrl,
+      `select id, status, ledger_balance, held, overdraft_limit, version, available, last_event_id
+         from read.accounts`,
+    ),
+    progress: await readProgress(writeUrl),
+  }
+}
+
+/** In one snapshot. */
+export async function readProgress(writeUrl: string): Promise<SavedProgress> {
+  const rows = await ask<{ next: string; gaps: string }>(
+    writeUrl,
+    `select next_position::text as next,
+            (select coalesce(string_agg(first_position || '-' || last_position, ','
+                                        order by first_position), '') from outbox.gaps) as gaps
+       from outbox.relay`,
+  )
+  const [{ next, gaps } = { next: '1', gaps: '' }] = rows
+  const ranges = gaps.split(',').filter((range) => range !== '')
+  return {
+    next: BigInt(next),
+    gaps: ranges.map((range) => {
+      const [first = '', last = ''] = range.split('-')
+      return [BigInt(first), BigInt(last)] as const
+    }),
+  }
+}
