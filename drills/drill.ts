@@ -45,13 +45,16 @@ export async function runDrill(options: {
   folder: string | undefined
   say: Say
   only?: string | undefined
+  withFaults: boolean
 }): Promise<DrillResult> {
   const { seed, size, say, only } = options
   const startedMs = performance.now()
   const random = seededRandom(seed)
   const faultsToDo = schedule(random.fork(), size).filter(
-    ({ kind, detail }) => only === undefined || `${kind} ${detail}`.includes(only),
+    ({ kind, detail }) =>
+      options.withFaults && (only === undefined || `${kind} ${detail}`.includes(only)),
   )
+  if (only !== undefined && faultsToDo.length === 0) throw new Error(`no fault is called ${only}`)
   await using stack = await DrillStack.start({ folder: options.folder })
   await using watch = new ProgressWatch(stack.writeUrl)
   const load = new Load({

@@ -20,13 +20,16 @@ const { values } = parseArgs({
 const say = (line: string) => void process.stdout.write(`${line}\n`)
 const seed = values.seed === undefined ? randomInt(1_000_000_000) : Number(values.seed)
 const size = values.smoke ? 'smoke' : 'standard'
-// Nothing is named so: the drill then is its load alone.
-const only = values['only-controls'] ? '\0' : values.only
-say(
-  `drill, ${size}: seed ${seed}; again: npm run drill -- ${values.smoke ? '--smoke ' : ''}--seed ${seed}`,
-)
+const { only, folder } = values
+const withFaults = !values['only-controls']
+const again = [
+  ...(values.smoke ? ['--smoke'] : []),
+  `--seed ${seed}`,
+  ...(only === undefined ? [] : [`--only '${only}'`]),
+]
+say(`drill, ${size}: seed ${seed}; again: npm run drill -- ${again.join(' ')}`)
 
-const drill = await runDrill({ seed, size, folder: values.folder, say, only })
+const drill = await runDrill({ seed, size, folder, say, only, withFaults })
 const controlled: ControlResult[] = []
 for (const control of values['no-controls'] ? [] : controls) {
   const result = await runControl(control, seed)
@@ -34,6 +37,6 @@ for (const control of values['no-controls'] ? [] : controls) {
   controlled.push(result)
 }
 for (const line of reportLines(drill, controlled)) say(line)
-const failed = failures(drill, controlled, only === undefined)
+const failed = failures(drill, controlled, withFaults && only === undefined)
 say(failed.length === 0 ? 'PASSED' : `FAILED\n${failed.map((each) => `  ${each}`).join('\n')}`)
 process.exitCode = failed.length === 0 ? 0 : 1

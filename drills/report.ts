@@ -45,8 +45,8 @@ export function reportLines(drill: DrillResult, controls: readonly ControlResult
     'recovery, ms from the end of the fault until the read side had all that was committed',
     ...recoveryTable(drill.faults),
     ...controls.map(
-      ({ name, caught: seen, broken }) =>
-        `control    ${name}: ${seen ? 'caught' : 'NOT CAUGHT'} ${JSON.stringify(broken)}`,
+      ({ name, caught: seen, broken, why }) =>
+        `control    ${name}: ${seen ? 'caught' : 'NOT CAUGHT'} ${why ?? JSON.stringify(broken)}`,
     ),
     `controls   caught ${caught}/${controls.length}`,
     ...breachLines(drill),

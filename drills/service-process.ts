@@ -89,7 +89,13 @@ export class ServiceProcess {
   async restart(): Promise<void> {
     const before = this.endings.length
     this.kill('SIGTERM')
-    await this.endingsReach(before + 1)
+    try {
+      await this.endingsReach(before + 1)
+    } catch (error) {
+      // Said by the caller; the next fault still meets a process that works.
+      await this.killHard()
+      throw error
+    }
   }
 
   endingsReach(count: number, deadlineMs = 30_000): Promise<boolean> {

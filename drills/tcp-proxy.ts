@@ -81,17 +81,18 @@ export class TcpProxy {
     const server = connect({ port: this.#targetPort, host: '127.0.0.1', noDelay: true })
     const link: Link = { client, server, silent: new Set(), resetAfter: Infinity }
     this.#links.add(link)
-    const drop = () => {
-      this.#links.delete(link)
-      client.destroy()
-      server.destroy()
-    }
-    // One that swallowed bytes lingers, as a vanished peer's would.
-    server.on('error', () => client.resetAndDestroy())
-    for (const each of [client, server]) each.on('close', drop)
+    // Of a direction that swallows bytes the end is swallowed too: nobody is told of anything.
+    client.on('close', () => this.#ended(link, server, 'request'))
+    server.on('error', () => link.silent.has('answer') || client.resetAndDestroy())
+    server.on('close', () => this.#ended(link, client, 'answer'))
     if (fault !== undefined) this.#afflict(link, fault)
     void this.#pump(link, 'request')
     void this.#pump(link, 'answer')
+  }
+
+  #ended(link: Link, other: Socket, direction: Direction): void {
+    if (!link.silent.has(direction)) other.destroy()
+    if (link.client.destroyed && link.server.destroyed) this.#links.delete(link)
   }
 
   #afflict(link: Link, fault: NetworkFault): void {
