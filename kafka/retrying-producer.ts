@@ -1,5 +1,5 @@
 import assert, { AssertionError } from 'node:assert'
-import { backoffMs, type BackoffBounds, pause } from 'service/backoff'
+import { backoffMs, type BackoffBounds, pause, orAborted } from 'service/backoff'
 import type { KafkaLog } from './client.ts'
 import { isRefusal, protocolErrorOf } from './errors.ts'
 import { type KafkaRecord, recordBytes, RecordRefused, requestEnds } from './record.ts'
@@ -167,19 +167,5 @@ export class RetryingProducer implements Producer {
         : `publishing failed and is tried again: ${why}`,
       fields: { failures, waitMs, error: why },
     })
-  }
-}
-
-/** The promise's outcome, or the signal's reason as soon as it aborts. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const abort = () => reject(signal.reason as Error)
-  signal.addEventListener('abort', abort, { once: true })
-  work.catch(() => {}) // When the abort comes first, nobody is left to hear of a later failure.
-  try {
-    if (signal.aborted) abort()
-    return await Promise.race([work, promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
   }
 }

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { openDirectProducer } from 'kafka/direct-producer'
 import { type KafkaLog, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
-import { backoffMs, pause } from 'service/backoff'
+import { backoffMs, orAborted, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Config } from './config.ts'
 import { defaultLimits, openCursor } from './cursor.ts'
@@ -133,20 +133,6 @@ function openLeadersProducer(leadership: Leadership, lease: Lease) {
     onFailedAttempt: ({ error }) => noteFailedAttempt(leadership, error),
     beforeRequest: () => lease.assertHeld(),
   })
-}
-
-/** The promise's outcome, or the signal's reason as soon as it aborts. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const abort = () => reject(signal.reason as Error)
-  signal.addEventListener('abort', abort, { once: true })
-  work.catch(() => {}) // When the abort comes first, nobody is left to hear of a later failure.
-  try {
-    if (signal.aborted) abort()
-    return await Promise.race([work, promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }
 
 /** Aborts `delayMs` after `stop` did. */

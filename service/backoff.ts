@@ -34,3 +34,17 @@ export async function settledWithin(work: Promise<unknown>, limitMs: number): Pr
   work.then(end, end)
   await pause(limitMs, settled.signal)
 }
+
+/** The promise's outcome, or the signal's reason as soon as it aborts. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const abort = () => reject(signal.reason as Error)
+  signal.addEventListener('abort', abort, { once: true })
+  work.catch(() => {}) // When the abort comes first, nobody is left to hear of a later failure.
+  try {
+    if (signal.aborted) abort()
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
