@@ -1,6 +1,7 @@
 import type { TopicSpecification } from 'kafka/admin'
 
-const week = 7 * 24 * 3_600 * 1_000
+const hour = 3_600 * 1_000
+const week = 7 * 24 * hour
 
 /**
  * Topics are part of the schema: made here, never by auto-creation. Twelve partitions are fixed:
@@ -11,5 +12,11 @@ export const topics: readonly TopicSpecification[] = [
     name: 'account-events',
     partitions: 12,
     settings: { 'cleanup.policy': 'delete', 'retention.ms': String(week) },
+  },
+  // Debezium's heartbeat goes here. Without the topic the connector blocks for ever and says RUNNING.
+  {
+    name: '__debezium-heartbeat.sluice',
+    partitions: 1,
+    settings: { 'cleanup.policy': 'delete', 'retention.ms': String(hour) },
   },
 ]

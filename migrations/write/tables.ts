@@ -8,6 +8,7 @@ export type WriteDatabase = {
   'outbox.events': OutboxEventTable
   'outbox.relay': RelayTable
   'outbox.gaps': GapTable
+  'outbox.audit': AuditTable
 }
 
 export type AccountTable = {
@@ -74,6 +75,19 @@ export type RelayTable = {
   renewal: string
   next_position: string
   system_identifier: string | null
+  timeline: string | null
+  mode_variable: string | null
 }
 
 export type GapTable = { first_position: string; last_position: string }
+
+export type AuditTable = {
+  id: Generated<string>
+  at: Generated<Date>
+  epoch: string
+  actor: string
+  action: string
+  before: string | null
+  after: string | null
+  reason: string
+}
