@@ -18,6 +18,7 @@ export type HttpAnswer = { status: number; head: string; body: string }
 export class HttpConnection {
   readonly #socket: Socket
   #received = ''
+  #closed = false
   #waiting: { resolve: (answer: HttpAnswer) => void; reject: (error: Error) => void } | undefined
 
   private constructor(socket: Socket) {
@@ -25,13 +26,21 @@ export class HttpConnection {
     socket.setNoDelay(true).setEncoding('latin1')
     socket.on('data', (text: string) => this.#take(text))
     socket.on('error', (error) => this.#waiting?.reject(error))
-    socket.on('close', () => this.#waiting?.reject(new Error('the service closed the connection')))
+    socket.on('close', () => {
+      this.#closed = true
+      this.#waiting?.reject(new Error('the service closed the connection'))
+    })
   }
 
   static async open(port: number): Promise<HttpConnection> {
     const socket = connect(port, '127.0.0.1')
     await once(socket, 'connect')
     return new HttpConnection(socket)
+  }
+
+  /** Services close what was idle for some seconds; nothing can be sent then. */
+  get closed(): boolean {
+    return this.#closed
   }
 
   send({ method, path, headers, body = '' }: HttpRequest): Promise<HttpAnswer> {

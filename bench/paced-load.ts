@@ -33,7 +33,9 @@ class ConnectionPool {
   async send(port: number, request: HttpRequest) {
     const idle = this.#idle.get(port) ?? []
     this.#idle.set(port, idle)
-    const connection = idle.pop() ?? (await this.#open(port))
+    let connection = idle.pop()
+    while (connection?.closed === true) connection = idle.pop()
+    connection ??= await this.#open(port)
     const answer = await connection.send(request)
     idle.push(connection)
     return answer

@@ -4,9 +4,8 @@ import { decide, evolve, type Account, type AccountCommand } from './account.ts'
 import { acceptedAnswer, refusedAnswer, type Answer } from './answer.ts'
 import type { AccountEvent } from './events.ts'
 import {
-  beginWithKeyLocks,
-  readBatch,
-  writeBatch,
+  beginBatch,
+  writeAndCommit,
   type BatchWrite,
   type CommandKey,
   type RecordedEvent,
@@ -56,10 +55,18 @@ export async function executeBatch(
   newId: () => string,
 ): Promise<Outcome[]> {
   const keys = [...new Map(requests.map((request) => [keyText(request), request])).values()]
-  const held = await beginWithKeyLocks(client, keys)
+  // Those of repeats and of keys held elsewhere too: they are few, and to ask first would cost every
+  // batch a round trip.
+  const accountIds = [...new Set(requests.map((request) => request.command.accountId))]
+  const { held, answers, accounts } = await beginBatch(client, keys, accountIds)
   const ours = new Set(keys.filter((_, index) => held[index]).map(keyText))
-  const mine = requests.filter((request) => ours.has(keyText(request)))
-  const work = await read(client, mine, newId)
+  const work: Work = {
+    answers: new Map(answers.map((answer) => [keyText(answer), answer])),
+    accounts,
+    fromVersions: new Map(),
+    write: { events: [], answers: [] },
+    newId,
+  }
   const outcomes = requests.map((request): Outcome => {
     if (!ours.has(keyText(request))) return { kind: 'key_held' }
     try {
@@ -68,39 +75,16 @@ export async function executeBatch(
       return { kind: 'faulted', error }
     }
   })
-  if (work.write.answers.length > 0) {
-    const accounts = [...work.fromVersions].map(([id, fromVersion]) => ({
-      account: work.accounts.get(id) as Account,
-      fromVersion,
-    }))
-    await writeBatch(client, { ...work.write, accounts })
-  }
-  await client.query('commit')
+  if (work.write.answers.length === 0) await client.query('commit')
+  else await writeAndCommit(client, { ...work.write, accounts: accountsOf(work) })
   return outcomes
 }
 
-/**
- * The accounts of commands that turn out to be repeats are locked too: repeats are few, and asking
- * for the keys first would cost every batch a round trip.
- */
-async function read(
-  client: ClientBase,
-  requests: readonly CommandRequest[],
-  newId: () => string,
-): Promise<Work> {
-  const ids = [...new Set(requests.map((request) => request.command.accountId))]
-  const { answers, accounts } =
-    requests.length === 0
-      ? { answers: [], accounts: new Map<string, Account>() }
-      : await readBatch(client, requests, ids)
-  return {
-    answers: new Map(answers.map((answer) => [keyText(answer), answer])),
-    accounts,
-    fromVersions: new Map(),
-    write: { events: [], answers: [] },
-    newId,
-  }
-}
+const accountsOf = ({ fromVersions, accounts }: Work): BatchWrite['accounts'] =>
+  [...fromVersions].map(([id, fromVersion]) => ({
+    account: accounts.get(id) as Account,
+    fromVersion,
+  }))
 
 function answerTo(work: Work, request: CommandRequest): Answer {
   const earlier = work.answers.get(keyText(request))

@@ -39,6 +39,7 @@ const open = (settings: Record<string, string>) =>
     applicationName: 'executor-test',
     maxConnections: 4,
     settings,
+    pipeline: true,
     onError: () => {},
   })
 
@@ -273,6 +274,7 @@ describe('when something fails', () => {
       applicationName: 'executor-test',
       maxConnections: 2,
       settings: writeSessionSettings,
+      pipeline: true,
       queryTimeoutMs: 600,
       onError: () => {},
     })

@@ -33,6 +33,7 @@ beforeAll(async () => {
     applicationName: 'http-test',
     maxConnections: 4,
     settings: writeSessionSettings,
+    pipeline: true,
     onError: () => {},
   })
   const executor = new Executor({ pool, log, newId: birth.newId })

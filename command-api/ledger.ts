@@ -5,8 +5,9 @@ import { entriesOf, type Account } from './account.ts'
 import type { Answer } from './answer.ts'
 import type { AccountEvent } from './events.ts'
 
-// The SQL of one batch of commands: begin with the keys' locks, one read, one write, commit. Every statement is named,
-// so that each connection plans it once.
+// The SQL of one batch of commands, in two round trips: begin, the keys' locks and one read; one write
+// and commit. Statements are sent without waiting for the answer to the one before (the pool's
+// `pipeline`), and named, so that each connection plans them once.
 
 /** A caller's key, which makes a command safe to send again. */
 export type CommandKey = { caller: string; key: string }
@@ -34,28 +35,22 @@ export type BatchWrite = {
 export const lockNumber = ({ caller, key }: CommandKey) =>
   createHash('sha256').update(`${caller}\0${key}`).digest().readBigInt64BE(0)
 
-/**
- * Begins the transaction and takes the keys' locks in the same round trip; says of each whether it
- * got it. Read committed, because what a key's lock waited for must be seen by the statements after
- * it. Refuses a session that would answer before its commit is on disk: polling could publish
- * what a crash then takes back.
- */
-export async function beginWithKeyLocks(
-  client: ClientBase,
-  keys: readonly CommandKey[],
-): Promise<boolean[]> {
-  // Simple protocol, so that `begin` rides along; the numbers are computed here, never a caller's.
-  const locks = keys.map((key) => `pg_try_advisory_xact_lock(${lockNumber(key)})`)
-  const results = (await client.query(
-    `begin isolation level read committed; select current_setting('synchronous_commit') as durable, array[${locks.join()}] as held`,
-  )) as unknown as [unknown, { rows: [{ durable: string; held: boolean[] }] }]
-  const { durable, held } = results[1].rows[0]
-  assert.equal(durable, 'on', 'sessions of the write side need synchronous_commit = on')
-  return held
+/** What a batch decides on. */
+export type BatchState = {
+  /** Of each key, whether this transaction got its lock. */
+  held: boolean[]
+  /** Answers already given under these keys. */
+  answers: StoredAnswer[]
+  /** Those of the accounts that exist, locked. */
+  accounts: Map<string, Account>
 }
 
-/** What a batch decides on: answers already given, and its accounts, locked. */
-export type BatchState = { answers: StoredAnswer[]; accounts: Map<string, Account> }
+type StateRow = {
+  durable: string
+  held: boolean[]
+  answers: AnswerRow[] | null
+  accounts: AccountRow[] | null
+}
 
 type AnswerRow = CommandKey & { fingerprint: string } & Omit<Answer, 'replayed'>
 
@@ -71,7 +66,9 @@ type AccountRow = Record<'id' | 'owner' | 'currency' | 'ledger_balance' | 'held'
   as_of: string
 }
 
-// One statement, so one round trip, under one snapshot; both come as JSON, amounts in it as text.
+// One statement under one snapshot; rows come as JSON, amounts in it as text. A key whose lock is
+// free only now was perhaps answered after the snapshot was taken: then its primary key refuses the
+// second answer, and the batch, tried again, finds the first.
 // The lateral look by each key cannot be planned as anything but a search of the index.
 const readText = `
 with answer as (
@@ -84,7 +81,10 @@ with answer as (
 ), account as (
   select * from ledger.accounts where id = any($3::text[]) order by id for update
 )
-select (select json_agg(answer) from answer) as answers,
+select current_setting('synchronous_commit') as durable,
+  array(select pg_try_advisory_xact_lock(number)
+    from unnest($4::bigint[]) with ordinality as key(number, place) order by place) as held,
+  (select json_agg(answer) from answer) as answers,
   (select json_agg(json_build_object('id', id, 'owner', owner, 'currency', currency,
       'exponent', exponent, 'type', type, 'status', status, 'frozen', frozen,
       'ledger_balance', ledger_balance::text, 'held', held::text,
@@ -92,26 +92,34 @@ select (select json_agg(answer) from answer) as answers,
       'opened_at', opened_at, 'as_of', as_of)) from account) as accounts`
 
 /**
- * Finds the answers already given under these keys; call it only under their locks, taken by an
- * earlier statement. Locks and reads the accounts, in one order for everybody, before the first
- * insert: version and position are then both drawn under the lock, which is what makes position
- * order version order. A row that was waited for is read as it is then, not as in the snapshot.
+ * Begins the transaction, takes the keys' locks, and reads. Accounts are locked in one order for
+ * everybody, before the first insert: version and position are then both drawn under the lock, which
+ * is what makes position order version order. Read committed, so that a row that was waited for is
+ * read as it is then, not as in the snapshot. Refuses a session that would answer before its commit
+ * is on disk: polling could publish what a crash then takes back.
  */
-export async function readBatch(
+export async function beginBatch(
   client: ClientBase,
   keys: readonly CommandKey[],
   accountIds: readonly string[],
 ): Promise<BatchState> {
-  const { rows } = await client.query<{
-    answers: AnswerRow[] | null
-    accounts: AccountRow[] | null
-  }>({
-    name: 'read-batch',
-    text: readText,
-    values: [keys.map((key) => key.caller), keys.map((key) => key.key), accountIds],
-  })
-  const { answers, accounts } = rows[0] ?? { answers: null, accounts: null }
+  const [, { rows }] = await Promise.all([
+    client.query('begin isolation level read committed'),
+    client.query<StateRow>({
+      name: 'read-batch',
+      text: readText,
+      values: [
+        keys.map((key) => key.caller),
+        keys.map((key) => key.key),
+        accountIds,
+        keys.map((key) => String(lockNumber(key))),
+      ],
+    }),
+  ])
+  const { durable, held, answers, accounts } = rows[0] as StateRow
+  assert.equal(durable, 'on', 'sessions of the write side need synchronous_commit = on')
   return {
+    held,
     answers: (answers ?? []).map(({ caller, key, fingerprint, ...answer }) => ({
       caller,
       key,
@@ -184,25 +192,30 @@ with event as (
   from json_to_recordset($4) as k(caller text, key text, fingerprint text, status smallint,
     body text, etag text, token text, answered_at timestamptz)
 )
-select (select count(*) from opened) + (select count(*) from changed) as accounts`
+select case when written.accounts <> $5 then
+  ('accounts written: ' || written.accounts || ' of ' || $5)::integer end
+from (select (select count(*) from opened) + (select count(*) from changed) as accounts) as written`
 
-/** Writes a batch in one statement. Throws when an account was not at the version it was read at. */
-export async function writeBatch(client: ClientBase, batch: BatchWrite): Promise<void> {
-  const { rows } = await client.query<{ accounts: string }>({
-    name: 'write-batch',
-    text: writeText,
-    values: [
-      JSON.stringify(batch.events.map(eventRow)),
-      JSON.stringify(batch.events.flatMap(entryRows)),
-      JSON.stringify(batch.accounts.map(accountRow)),
-      JSON.stringify(batch.answers.map(answerRow)),
-    ],
-  })
-  assert.equal(
-    Number(rows[0]?.accounts),
-    batch.accounts.length,
-    'accounts written under their lock',
-  )
+/**
+ * Writes a batch in one statement and commits. Throws when an account was not at the version it was
+ * read at: the statement then fails in the database (a text that is no integer), since the commit is
+ * on its way behind it.
+ */
+export async function writeAndCommit(client: ClientBase, batch: BatchWrite): Promise<void> {
+  await Promise.all([
+    client.query({
+      name: 'write-batch',
+      text: writeText,
+      values: [
+        JSON.stringify(batch.events.map(eventRow)),
+        JSON.stringify(batch.events.flatMap(entryRows)),
+        JSON.stringify(batch.accounts.map(accountRow)),
+        JSON.stringify(batch.answers.map(answerRow)),
+        batch.accounts.length,
+      ],
+    }),
+    client.query('commit'),
+  ])
 }
 
 function eventRow({ id, event, traceparent, correlationId, causationId }: RecordedEvent) {

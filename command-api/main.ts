@@ -26,6 +26,7 @@ try {
     maxConnections: config.COMMAND_LANES + 4,
     settings: writeSessionSettings,
     queryTimeoutMs: writeQueryTimeoutMs,
+    pipeline: true,
     onError: (error) => log.warn({ event: 'connection_lost', err: error }, 'connection lost'),
   })
   const executor = new Executor({

@@ -10,6 +10,8 @@ export type PoolSettings = {
   settings?: Readonly<Record<string, string>>
   /** How long to wait for an answer before the connection is taken for dead; for ever by default. */
   queryTimeoutMs?: number
+  /** Queries of one connection are sent without waiting for the answers before them. */
+  pipeline?: boolean
   /** Told of a connection lost while idle; the pool replaces it by itself. */
   onError: (error: Error) => void
 }
@@ -26,7 +28,8 @@ export function openPool(settings: PoolSettings): Pool {
     keepAlive: true,
     ...(settings.queryTimeoutMs === undefined ? {} : { query_timeout: settings.queryTimeoutMs }),
     options: sessionOptions(settings.settings ?? {}),
-  })
+    pipeline: settings.pipeline ?? false,
+  } as pg.PoolConfig)
   pool.on('error', settings.onError)
   // A client in use reports a lost connection to its query; without a listener of its own the same
   // event would end the process.

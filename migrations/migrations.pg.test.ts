@@ -75,17 +75,15 @@ describe('the ledger', () => {
   it('refuses a transaction whose entries do not sum to zero', async () => {
     const insert = `insert into ledger.entries
       (transaction_id, account_id, account_version, currency, amount, effective_at, recorded_at)
-      values ($1, 'a', 1, $2, $3, now(), now())`
+      select $1, 'a', 1, currency, amount, now(), now()
+      from unnest($2::text[], $3::bigint[]) as line (currency, amount)`
     const commit = (...lines: [currency: string, amount: number][]) =>
-      as(databases.write('sluice_command'), async (client) => {
-        const transaction = randomUUID()
-        await client.query('begin')
-        for (const [currency, amount] of lines) {
-          await client.query(insert, [transaction, currency, amount])
-        }
-        await client.query('commit')
-      })
-    await expect(commit(['EUR', 5], ['EUR', -5])).resolves.toBeUndefined()
+      run(databases.write('sluice_command'), insert, [
+        randomUUID(),
+        lines.map(([currency]) => currency),
+        lines.map(([, amount]) => amount),
+      ])
+    await expect(commit(['EUR', 5], ['EUR', -5])).resolves.toMatchObject({ rowCount: 2 })
     await expect(commit(['EUR', 5])).rejects.toMatchObject({ constraint: 'entries_balance' })
     await expect(commit(['EUR', 5], ['USD', -5])).rejects.toMatchObject({ code: '23514' })
   })
