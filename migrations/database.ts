@@ -29,7 +29,7 @@ export function openPool(settings: PoolSettings): Pool {
     ...(settings.queryTimeoutMs === undefined ? {} : { query_timeout: settings.queryTimeoutMs }),
     options: sessionOptions(settings.settings ?? {}),
     pipeline: settings.pipeline ?? false,
-  } as pg.PoolConfig)
+  })
   pool.on('error', settings.onError)
   // A client in use reports a lost connection to its query; without a listener of its own the same
   // event would end the process.
