@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { testDatabases, type TestDatabases } from 'local-stack/test-databases'
 import { waitUntil } from 'local-stack'
 import { openPool, type Pool } from 'migrations/database'
@@ -11,6 +9,7 @@ import type { AccountCommand } from './account.ts'
 import type { CommandRequest } from './batch.ts'
 import { Executor } from './executor.ts'
 import { lockNumber } from './ledger.ts'
+import { openWire } from './test-wire.ts'
 import { writeSessionSettings } from './write-database.ts'
 
 let databases: TestDatabases
@@ -310,35 +309,3 @@ describe('when something fails', () => {
     expect(await count('ledger.accounts', `id = 'loose'`)).toBe(0)
   })
 })
-
-/** A TCP wire to a database: gone silent, its connections carry nothing and new ones work. */
-async function openWire(url: string) {
-  const target = new URL(url)
-  const port = Number(target.port)
-  const sockets = new Set<Socket>()
-  let silent = new Set<Socket>()
-  const server = createServer((client) => {
-    const upstream = connect(port, target.hostname)
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(from)
-      from.on('error', () => to.destroy())
-      from.on('close', () => to.destroy())
-      from.on('data', (bytes) => {
-        if (!silent.has(from)) to.write(bytes)
-      })
-    }
-  })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  target.port = String((server.address() as AddressInfo).port)
-  return {
-    url: target.href,
-    goSilent: () => (silent = new Set(sockets)),
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
-}

@@ -170,6 +170,7 @@ describe('bad input', () => {
     ...badAmounts,
     [400, 'malformed_json', '/accounts', { body: '{"owner":' }],
     [400, 'malformed_json', '/accounts', { body: "{'owner':'Ada'}" }],
+    [400, 'malformed_json', '/accounts', { body: '{"owner":"A","currency":"EUR","owner":"B"}' }],
     [400, 'invalid_request', '/accounts', {}],
     [400, 'invalid_request', '/accounts', { body: 'null' }],
     [400, 'invalid_request', '/accounts', { body: '"text"' }],

@@ -28,6 +28,7 @@ export function badRequests(id: string): readonly BadRequest[] {
     headers: { [name]: value },
   })
   const large = { ...movement, reference: 'x'.repeat(1_000_000) }
+  const twice = { text: '{"amount":"1","currency":"EUR","amount":"100"}' }
   const plain = { text: 'amount=100', headers: { 'Content-Type': 'text/plain' } }
   const stranger = withHeader('Authorization', 'Bearer sluice_unknown')
   const nobody = withHeader('Authorization', undefined)
@@ -42,6 +43,7 @@ export function badRequests(id: string): readonly BadRequest[] {
     invalid('an unknown field', { ...movement, balance: '1000000' }),
     invalid('a list in place of an object', [movement]),
     deposit('malformed JSON', { text: '{"amount":' }, 400, 'malformed_json'),
+    deposit('an amount given twice', twice, 400, 'malformed_json'),
     deposit('a body of 1 MB', { body: large }, 413, 'body_too_large'),
     deposit('a body that is not JSON', plain, 415, 'unsupported_media_type'),
     deposit('no Idempotency-Key', keyless, 400, 'idempotency_key_missing'),

@@ -85,6 +85,27 @@ export async function checkRelay(checks: Checks, bank: BankClient): Promise<void
   })
 }
 
+/**
+ * An account that the read model has lost comes back from command-api's feed: the next event finds
+ * versions missing before it, and the query API's own access key lets it ask for them.
+ */
+export async function checkRepair(
+  checks: Checks,
+  bank: BankClient,
+  { known, forget }: { known: Known; forget: (id: string) => Promise<void> },
+): Promise<Known> {
+  await checks.must('the read model loses an account', () => forget(known.account.id))
+  const after = await checkDeposit(checks, bank, known)
+  await checks.try('which was repaired from the feed', async () => {
+    const answer = await bank.query('/projections')
+    const { items } = answer.body as { items?: Record<string, unknown>[] }
+    const { repaired, quarantined, repairTrouble } = items?.[0] ?? {}
+    const isRepaired = repaired === 1 && quarantined === 0 && repairTrouble === null
+    if (answer.status !== 200 || !isRepaired) throw unexpected('GET /projections', answer)
+  })
+  return after
+}
+
 async function checkRefusals(checks: Checks, bank: BankClient, id: string): Promise<void> {
   for (const bad of badRequests(id)) {
     await checks.try(`refused: ${bad.name}`, async () => {

@@ -33,6 +33,8 @@ export type ComposeProject = AsyncDisposable & {
   /** Removes the containers and keeps the volumes. */
   down(): Promise<void>
   logs(service: string): Promise<string>
+  /** Runs a command in a service's container; what it says. */
+  exec(service: string, command: readonly string[]): Promise<string>
 }
 
 /** `compose`: the command that answers here, as findCompose gave it. */
@@ -69,10 +71,9 @@ export async function openComposeProject(
       } catch (cause) {
         signal.throwIfAborted()
         // Compose names the service that failed, and not what it said.
-        const said = `${await logs('migrate')}${await logs('access-key')}`
-        throw new ContainersError('command_failed', `${(cause as Error).message}\n${said}`, {
-          cause,
-        })
+        const said = await Promise.all(['migrate', 'access-key', 'query-api-key'].map(logs))
+        const message = `${(cause as Error).message}\n${said.join('')}`
+        throw new ContainersError('command_failed', message, { cause })
       }
     },
     async healthy(services) {
@@ -82,6 +83,7 @@ export async function openComposeProject(
       await run(['down'], containersMs)
     },
     logs,
+    exec: (service, command) => run(['exec', '-T', service, ...command], 60_000),
     async [Symbol.asyncDispose]() {
       await run(['down', '-v', '--remove-orphans', '-t', '5'], containersMs, true)
       await nothingLeft(name)

@@ -1,9 +1,15 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { variables as commandApi } from 'command-api/config'
 import { variables as migrations } from 'migrations/config'
 import { variables as outboxRelay } from 'outbox-relay/config'
 import { variables as queryApi } from 'query-api/config'
+import { openAccess } from 'service/access'
 import { EnvironmentInvalid, readEnvironment } from 'service/environment'
+import { openLog } from 'service/log'
 import { describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import {
@@ -31,9 +37,9 @@ const processes: Readonly<Record<string, z.ZodObject>> = {
   migrate: migrations,
 }
 const listeners = ['command-api', 'outbox-relay', 'query-api'] as const
-const oneShots = ['migrate', 'access-key']
+const oneShots = ['migrate', 'access-key', 'query-api-key']
 const longRunning = Object.keys(services).filter((name) => !oneShots.includes(name))
-const ours = [...Object.keys(processes), 'access-key']
+const ours = [...listeners, ...oneShots]
 
 /** What a process would say of these variables, and which of them it would never read. */
 function faultsOf(schema: z.ZodObject, environment: Record<string, string>): string[] {
@@ -46,6 +52,18 @@ function faultsOf(schema: z.ZodObject, environment: Record<string, string>): str
   } catch (error) {
     return error instanceof EnvironmentInvalid ? [...unknown, ...error.problems] : [String(error)]
   }
+}
+
+/**
+ * The variables without which a process starts and leaves something undone: neither required nor
+ * with a default.
+ */
+function missingFeatures(schema: z.ZodObject, environment: Record<string, string>): string[] {
+  return Object.entries(schema.shape).flatMap(([name, variable]) => {
+    const absent = (variable as z.ZodType).safeParse(undefined)
+    const isOptional = absent.success && absent.data === undefined
+    return isOptional && (environment[name] ?? '') === '' ? [name] : []
+  })
 }
 
 /** The variable that names a process's port, and its default. */
@@ -79,6 +97,20 @@ describe('variables', () => {
     }
   })
 
+  test.each(Object.keys(processes))('%s is given what each of its features needs', (name) => {
+    expect(missingFeatures(processes[name]!, service(name).environment)).toEqual([])
+  })
+
+  test('a feature whose variable is missing or empty is found', () => {
+    const { COMMAND_API_KEY: _, ...rest } = service('query-api').environment
+    expect(missingFeatures(queryApi, rest)).toEqual(['COMMAND_API_KEY'])
+    expect(missingFeatures(queryApi, { ...rest, COMMAND_API_KEY: '' })).toEqual(['COMMAND_API_KEY'])
+    expect(missingFeatures(queryApi, {})).toEqual(
+      expect.arrayContaining(['COMMAND_API_URL', 'COMMAND_API_KEY', 'RELAY_URL']),
+    )
+    expect(missingFeatures(queryApi, {})).not.toContain('SWEEP_SECONDS')
+  })
+
   test('a misspelt variable and a bad value are each found', () => {
     const { environment } = service('command-api')
     expect(
@@ -91,6 +123,7 @@ describe('variables', () => {
     expect(environment).toMatchObject({ HOST: '0.0.0.0', AUTH: 'on' })
     expect(mounted).toContain('access:/var/lib/sluice:ro')
     expect(service('access-key').command).toContain(environment.ACCESS_KEYS_FILE)
+    expect(service('query-api-key').command).toContain(environment.ACCESS_KEYS_FILE)
   })
 
   test('each role is used with the password that migrate gives it, on a database made at the start', () => {
@@ -118,6 +151,49 @@ describe('variables', () => {
     expect(service('kafka').environment.KAFKA_ADVERTISED_LISTENERS).toContain(
       `PLAINTEXT://${environment.KAFKA_BROKERS},`,
     )
+  })
+})
+
+describe("the query API's access key", () => {
+  const called = service('query-api').environment.COMMAND_API_KEY ?? ''
+
+  /** The command of query-api-key, on a file of this machine; then whom that file lets in. */
+  function callerAfter(environment: Record<string, string>) {
+    const folder = mkdtempSync(join(tmpdir(), 'compose-'))
+    try {
+      const file = join(folder, 'access-keys.json')
+      const { command = [] } = service('query-api-key')
+      const args = command.slice(1).map((each) => each.replace(/^.*access-keys\.json$/, file))
+      const cwd = fileURLToPath(new URL('..', import.meta.url))
+      const { status, stderr } = spawnSync(process.execPath, args, { cwd, env: environment })
+      if (status !== 0) return stderr.toString()
+      const access = openAccess(file, openLog('test', 'fatal'))
+      access.close()
+      return access.identify(`Bearer ${called}`)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+
+  test('lets it in as the service that it is', () => {
+    expect(callerAfter(service('query-api-key').environment)).toEqual({
+      name: 'query-api',
+      role: 'service',
+    })
+  })
+
+  test('would be missed, and found different, where only one of the two knew it', () => {
+    expect(callerAfter({})).toBe('COMMAND_API_KEY is not set\n')
+    expect(() => callerAfter({ COMMAND_API_KEY: `another-${called}` })).toThrow(
+      expect.objectContaining({ code: 'unauthenticated' }),
+    )
+  })
+
+  test('is a variable of the file, the same one in both', () => {
+    const { services: changed } = readComposeFile({ COMMAND_API_KEY: 'changed' })
+    for (const name of ['query-api', 'query-api-key']) {
+      expect(changed[name]?.environment.COMMAND_API_KEY).toBe('changed')
+    }
   })
 })
 
@@ -207,14 +283,23 @@ describe('images', () => {
   })
 
   test.each(ours)('%s runs a file that the image holds', (name) => {
-    const [program, path = ''] = service(name).command ?? []
+    const [program, ...rest] = service(name).command ?? []
     expect(program).toBe('node')
+    const path = rest.find((each) => !each.startsWith('--')) ?? ''
     const [folder = '', file = ''] = path.split('/')
     expect(readdirSync(new URL(`../${folder}/`, import.meta.url))).toContain(file)
   })
 })
 
 describe('running', () => {
+  test.each(listeners)('%s is given the memory that npm start gives it', (name) => {
+    const source = repositoryFile('local-stack/services.ts')
+    const [, flags = ''] = new RegExp(`'${name}': \\[(.*?)\\],`).exec(source) ?? []
+    const byStart = [...flags.matchAll(/'([^']+)'/g)].map(([, flag]) => flag)
+    expect(service(name).command).toEqual(['node', ...byStart, `${name}/main.ts`])
+    if (name === 'outbox-relay') expect(byStart).toHaveLength(2)
+  })
+
   test.each(longRunning)('%s says whether it is healthy, and comes back after a fault', (name) => {
     expect(service(name).healthcheck?.test[0]).toBe('CMD')
     expect(service(name).restart).toBe('unless-stopped')
@@ -230,12 +315,15 @@ describe('running', () => {
     expect(service(name).restart).toBeUndefined()
   })
 
-  test('services start when the schema and a key are there, and both when the servers are', () => {
+  test('services start when the schema and the keys are there', () => {
     const done = { condition: 'service_completed_successfully' }
     const healthy = { condition: 'service_healthy' }
     for (const name of listeners) {
-      expect(service(name).depends_on).toEqual({ migrate: done, 'access-key': done })
+      expect(service(name).depends_on).toEqual({ migrate: done, 'query-api-key': done })
     }
+    // One after the other: two additions to the file at once refuse each other.
+    expect(service('query-api-key').depends_on).toEqual({ 'access-key': done })
+    expect(service('access-key').depends_on).toEqual({})
     expect(service('migrate').depends_on).toEqual({ postgres: healthy, kafka: healthy })
   })
 

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openAccess } from './access.ts'
-import { addAccessKey, runAccessKeyCommand } from './access-key.ts'
+import { addAccessKey, runAccessKeyCommand, setAccessKey } from './access-key.ts'
 import { openLog } from './log.ts'
 
 let folder: string
@@ -109,9 +109,89 @@ test('with --if-missing a file that exists is left alone, and the command says s
   expect(readFileSync(path, 'utf8')).toBe(before)
 })
 
-test.each([[[]], [['a', 'b', 'teller', 'more']], [['--if-mising', 'a']]])(
-  'arguments that cannot be understood (%j) are answered with how to say it',
-  (args) => {
-    expect(() => runAccessKeyCommand(args)).toThrow(/node service\/access-key\.ts/)
-  },
-)
+const given = 'a-key_that.exists~already+of/length-40xx'
+const feedReader = { caller: 'query-api', role: 'service' }
+
+test('a key that exists identifies its caller, and neither the file nor what is said holds it', () => {
+  const development = addAccessKey(path, teller)
+  const args = ['--key-env', 'SOME_KEY', path, 'query-api', 'service']
+  const { key, said } = runAccessKeyCommand(args, { SOME_KEY: given })
+
+  expect(callerOf(given)).toEqual({ name: 'query-api', role: 'service' })
+  expect(callerOf(development).name).toBe('ada')
+  expect(key).toBeUndefined()
+  expect(said).toContain('SOME_KEY is now the access key of query-api (service)')
+  expect(said).not.toContain(given)
+  expect(readFileSync(path, 'utf8')).not.toContain(given)
+})
+
+test('setting the same key again writes nothing, and says so', () => {
+  const args = ['--key-env', 'SOME_KEY', path, 'query-api', 'service']
+  runAccessKeyCommand(args, { SOME_KEY: given })
+  const before = statSync(path, { bigint: true })
+  const { said } = runAccessKeyCommand(args, { SOME_KEY: given })
+
+  expect(said).toContain('SOME_KEY was already')
+  expect(statSync(path, { bigint: true })).toMatchObject({
+    ino: before.ino,
+    mtimeNs: before.mtimeNs,
+  })
+  expect(readdirSync(folder)).toEqual(['access-keys.json'])
+})
+
+test("another key or role of the same caller takes the old one's place", () => {
+  setAccessKey(path, { caller: 'query-api', role: 'auditor' }, given)
+  expect(setAccessKey(path, feedReader, given)).toBe(true)
+  expect(callerOf(given).role).toBe('service')
+
+  expect(setAccessKey(path, feedReader, `${given}-2`)).toBe(true)
+  expect(callerOf(`${given}-2`)).toEqual({ name: 'query-api', role: 'service' })
+  expect(() => callerOf(given)).toThrow(expect.objectContaining({ code: 'unauthenticated' }))
+})
+
+test.each([
+  ['too short', 'x'.repeat(31)],
+  ['too long', 'x'.repeat(257)],
+  ['with a space', `${given} x`],
+  ['with a line end', `${given}\n`],
+  ['with a letter that is not ASCII', `${given}é`],
+])('a key %s is refused without being repeated, and no file is made', (_name, key) => {
+  const args = ['--key-env', 'SOME_KEY', path, 'query-api', 'service']
+  const refused = (() => {
+    try {
+      return runAccessKeyCommand(args, { SOME_KEY: key })
+    } catch (error) {
+      return error as Error
+    }
+  })()
+
+  expect(refused).toMatchObject({ code: 'arguments_invalid' })
+  expect(refused).toHaveProperty('message', expect.not.stringContaining(key))
+  expect(readdirSync(folder)).toEqual([])
+})
+
+test("another caller's key is refused, and stays as it is", () => {
+  setAccessKey(path, teller, given)
+
+  expect(() => setAccessKey(path, feedReader, given)).toThrow(
+    expect.objectContaining({ code: 'arguments_invalid' }),
+  )
+  expect(callerOf(given).name).toBe('ada')
+  expect(readdirSync(folder)).toEqual(['access-keys.json'])
+})
+
+test.each([[{}], [{ SOME_KEY: '' }]])('a variable without a key (%j) is named', (environment) => {
+  expect(() => runAccessKeyCommand(['--key-env', 'SOME_KEY', path], environment)).toThrow(
+    'SOME_KEY is not set',
+  )
+})
+
+test.each([
+  [[]],
+  [['a', 'b', 'teller', 'more']],
+  [['--if-mising', 'a']],
+  [['--key-env']],
+  [['--if-missing', '--key-env', 'SOME_KEY', 'a']],
+])('arguments that cannot be understood (%j) are answered with how to say it', (args) => {
+  expect(() => runAccessKeyCommand(args)).toThrow(/node service\/access-key\.ts/)
+})

@@ -1,11 +1,12 @@
 import type { AddressInfo } from 'node:net'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import express, { type Express, type Request, type Response } from 'express'
+import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
 import helmet from 'helmet'
 import type { Access, Caller } from './access.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { answerClientError, answerRefusal, problemOf } from './fault.ts'
+import { parseJsonBody } from './json-body.ts'
 import { httpProblem } from './problem.ts'
 import type { ApiAnswer, ApiRequest, Route } from './route.ts'
 import { traceOf, type Trace } from './trace.ts'
@@ -81,14 +82,16 @@ function app(settings: HttpSettings): Express {
   server.set('case sensitive routing', true)
   server.set('strict routing', true)
   const security = securityHeaders()
+  const routes = [...healthRoutes(settings), ...settings.routes]
+  const open = new Set(routes.filter((route) => route.open).map((route) => route.path))
   server.use((request, response, next) => {
     for (const [name, value] of security) response.setHeader(name, value)
     observe(settings, request, response)
-    response.locals.trace = traceOf(request.headers)
+    const malformed = open.has(request.path) ? 'replaced' : 'refused'
+    response.locals.trace = traceOf(request.headers, malformed)
     response.setHeader('Correlation-Id', response.locals.trace.correlationId)
     next()
   })
-  const routes = [...healthRoutes(settings), ...settings.routes]
   for (const route of routes) register(server, route, settings)
   for (const path of new Set(routes.map((route) => route.path))) {
     server.all(path, (request) => {
@@ -118,7 +121,9 @@ function securityHeaders(): [name: string, value: string][] {
 /** Access is checked before the body is read: a stranger costs us no parsing. */
 function register(server: Express, route: Route, settings: HttpSettings): void {
   const verb = route.method.toLowerCase() as 'get' | 'post' | 'put' | 'patch' | 'delete'
-  const json = express.json({ limit: settings.bodyLimitBytes ?? 65_536, strict: false })
+  const limit = settings.bodyLimitBytes ?? 65_536
+  const readBody = express.raw({ limit, type: 'application/json' })
+  const ignoreBody: RequestHandler = (_request, _response, next) => next()
   server[verb](
     route.path,
     (request, response, next) => {
@@ -127,12 +132,12 @@ function register(server: Express, route: Route, settings: HttpSettings): void {
       response.locals.caller = route.open
         ? anonymous
         : settings.access.identify(request.headers.authorization)
-      if (hasBody(request) && request.is('application/json') === false) {
+      if (!route.open && hasBody(request) && !isJson(request)) {
         throw httpProblem('unsupported_media_type')
       }
       next()
     },
-    json,
+    route.open ? ignoreBody : readBody,
     async (request, response) => {
       send(response, await route.handle(apiRequest(request, response)))
     },
@@ -146,6 +151,19 @@ function hasBody(request: Request): boolean {
   )
 }
 
+/** JSON has no other encoding than UTF-8: naming it changes nothing, and any other is refused. */
+function isJson(request: Request): boolean {
+  if (request.is('application/json') === false) return false
+  const [, charset] =
+    /;\s*charset\s*=\s*"?([^\s";]*)/i.exec(request.get('content-type') ?? '') ?? []
+  return charset === undefined || charset.toLowerCase() === 'utf-8'
+}
+
+/** As it was read: bytes, and none where the request had no body. */
+function bodyOf({ body }: Request): unknown {
+  return body instanceof Uint8Array && body.length > 0 ? parseJsonBody(body) : undefined
+}
+
 function apiRequest(request: Request, response: Response): ApiRequest {
   const { caller, trace } = response.locals as { caller: Caller; trace: Trace }
   return {
@@ -153,7 +171,7 @@ function apiRequest(request: Request, response: Response): ApiRequest {
     path: request.path,
     params: request.params as Record<string, string>,
     query: request.query as Record<string, string>,
-    body: hasBody(request) ? request.body : undefined,
+    body: bodyOf(request),
     header: (name) => {
       const value = request.headers[name.toLowerCase()]
       return Array.isArray(value) ? value.join(', ') : value

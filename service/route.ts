@@ -32,7 +32,10 @@ export type Route = {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   /** Express's path syntax: `/accounts/:id`. */
   path: string
-  /** Answers without an access key. Only for routes that show nothing of anybody's. */
+  /**
+   * Answers without an access key, and whatever else the request says: its body is not read, and a
+   * malformed Correlation-Id not minded. Only for routes that show nothing of anybody's.
+   */
   open?: boolean
   handle(request: ApiRequest): ApiAnswer | Promise<ApiAnswer>
 }
