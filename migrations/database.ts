@@ -37,6 +37,24 @@ export function openPool(settings: PoolSettings): Pool {
   return Object.assign(pool, { [Symbol.asyncDispose]: () => pool.end() })
 }
 
+export type ReplicationSettings = Pick<PoolSettings, 'url' | 'applicationName' | 'settings'>
+
+/**
+ * A connection, not yet connected, that may also speak the replication protocol (a walsender of this
+ * database). Its role needs REPLICATION; only simple queries work on it.
+ */
+export function replicationClient(settings: ReplicationSettings): pg.Client {
+  const config: pg.ClientConfig & { replication: 'database' } = {
+    connectionString: settings.url,
+    application_name: settings.applicationName,
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+    options: sessionOptions(settings.settings ?? {}),
+    replication: 'database',
+  }
+  return new pg.Client(config)
+}
+
 /** Kysely over a pool; destroying it ends the pool. */
 export function openDatabase<Schema>(settings: PoolSettings): Kysely<Schema> {
   return new Kysely<Schema>({ dialect: new PostgresDialect({ pool: openPool(settings) }) })

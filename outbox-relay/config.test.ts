@@ -10,7 +10,6 @@ const required = {
 test('the defaults are those of the documentation', () => {
   expect(readConfig(required)).toMatchObject({
     RELAY_PORT: 4030,
-    RELAY_MODE: 'polling',
     RELAY_LEASE_MS: 5_000,
     RELAY_POLL_BUSY_MS: 5,
     RELAY_POLL_IDLE_MS: 50,
@@ -18,12 +17,18 @@ test('the defaults are those of the documentation', () => {
     KAFKA_BROKERS: ['127.0.0.1:29092'],
     KAFKA_PRODUCER: 'kafkajs',
   })
+  expect(readConfig(required).RELAY_MODE).toBeUndefined()
 })
 
-test.each(['wal', 'debezium'])('mode %s is refused in one sentence', (mode) => {
-  expect(() => readConfig({ ...required, RELAY_MODE: mode })).toThrow(
-    'RELAY_MODE: only polling is supported by this version',
-  )
+test('a mode asks for what it needs', () => {
+  const cdc = { CDC_DATABASE_URL: 'postgres://sluice_cdc:secret@127.0.0.1:25432/sluice_write' }
+  const connect = { CONNECT_URL: 'http://127.0.0.1:28083' }
+  const withMode = (RELAY_MODE: string, more = {}) =>
+    readConfig({ ...required, RELAY_MODE, ...more })
+  expect(() => withMode('wal')).toThrow('RELAY_MODE: mode wal needs CDC_DATABASE_URL')
+  expect(() => withMode('debezium', cdc)).toThrow('RELAY_MODE: mode debezium needs CONNECT_URL')
+  expect(withMode('wal', cdc).RELAY_MODE).toBe('wal')
+  expect(withMode('debezium', { ...cdc, ...connect }).RELAY_MODE).toBe('debezium')
 })
 
 test('the producer is one of two', () => {
@@ -45,7 +50,7 @@ test('all bad variables are reported together, and no secret with them', () => {
     expect.objectContaining({
       problems: [
         expect.stringContaining('WRITE_DATABASE_URL'),
-        'RELAY_MODE: must be polling',
+        'RELAY_MODE: must be polling, wal or debezium',
         'RELAY_LEASE_MS: must be from 200 to 300000',
       ],
     }),

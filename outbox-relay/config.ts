@@ -1,5 +1,6 @@
 import {
   brokerList,
+  httpUrl,
   port,
   postgresUrl,
   readEnvironment,
@@ -7,32 +8,39 @@ import {
   wholeNumber,
 } from 'service/environment'
 import { z } from 'zod'
-
-/** Until the relay reads the log itself or drives a connector, polling is the one mode there is. */
-const mode = z
-  .enum(['polling', 'wal', 'debezium'], { error: 'must be polling' })
-  .refine((value) => value === 'polling', 'only polling is supported by this version')
-  .default('polling')
+import { modes, whyNot } from './modes.ts'
 
 /** `direct` encodes its record batches itself, at a part of the cost; both promise the same. */
 const producer = z
   .enum(['kafkajs', 'direct'], { error: 'must be direct or kafkajs' })
   .default('kafkajs')
 
-export const variables = serviceEnvironment({
+const settings = serviceEnvironment({
   RELAY_PORT: port(4030),
   WRITE_DATABASE_URL: postgresUrl,
+  CDC_DATABASE_URL: postgresUrl.optional(),
+  CONNECT_URL: httpUrl.optional(),
   KAFKA_BROKERS: brokerList,
   KAFKA_PRODUCER: producer,
-  RELAY_MODE: mode,
+  RELAY_MODE: z.enum(modes, { error: 'must be polling, wal or debezium' }).optional(),
   RELAY_LEASE_MS: wholeNumber(5_000, { min: 200, max: 300_000 }),
   RELAY_POLL_BUSY_MS: wholeNumber(5, { min: 1, max: 60_000 }),
   RELAY_POLL_IDLE_MS: wholeNumber(50, { min: 1, max: 60_000 }),
   RELAY_BATCH_ROWS: wholeNumber(1_000, { min: 1, max: 20_000 }),
 })
 
-export type Config = z.output<typeof variables>
+export type Config = z.output<typeof settings>
 
-/** Settings of the relay. WRITE_DATABASE_URL is that of the role sluice_relay. */
+export const variables = settings.superRefine((config, context) => {
+  const missing = whyNot(config.RELAY_MODE ?? 'polling', config)
+  if (missing !== undefined) {
+    context.addIssue({ code: 'custom', path: ['RELAY_MODE'], message: missing })
+  }
+})
+
+/**
+ * Settings of the relay. WRITE_DATABASE_URL is that of the role sluice_relay, CDC_DATABASE_URL the
+ * same database as sluice_cdc. Without RELAY_MODE the mode stays what it was, polling at first.
+ */
 export const readConfig = (environment?: NodeJS.ProcessEnv): Config =>
   readEnvironment(variables, environment)

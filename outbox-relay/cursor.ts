@@ -1,4 +1,13 @@
-import { afterHolders, afterReading, type Progress, withoutHolders } from './progress.ts'
+import {
+  afterHolders,
+  afterReading,
+  type GapProof,
+  type Progress,
+  type Range,
+  upTo,
+  withoutHolders,
+  withoutPositions,
+} from './progress.ts'
 import { RelayError } from './errors.ts'
 import { bigintArray, type Queryable, queryText } from './text-query.ts'
 import type { OutboxRow } from './wire.ts'
@@ -57,12 +66,20 @@ export type Batch = {
   rows: OutboxRow[]
   positions: bigint[]
   payloadBytes: number
+  /** The statement did not stop at a limit: what it did not return was not visible to it. */
+  complete: boolean
+  /** When the statement was sent, in milliseconds of `performance.now`. */
+  sentMs: number
   /** Progress as it was when the statement was sent, and as it is once all rows are published. */
   before: Progress
   after: Progress
 }
 
-export type Cursor = { read(progress: Progress): Promise<Batch> }
+export type Cursor = {
+  read(progress: Progress): Promise<Batch>
+  /** Looks only at the open gaps, for whoever has the rows from elsewhere: which will stay empty? */
+  proveGaps(progress: Progress): Promise<GapProof>
+}
 
 /** Settings of the session that reads: an index scan, whatever the statistics say. */
 export const cursorSession = {
@@ -106,7 +123,7 @@ const readRows = `
    order by position`
 
 const readHolders = `
-  select pg_postmaster_start_time()::text || ' ' || pg_backend_pid(),
+  select pg_postmaster_start_time()::text, pg_backend_pid()::text,
          pg_is_in_recovery(),
          string_agg(distinct virtualtransaction, ',')
     from pg_locks
@@ -130,6 +147,7 @@ export function openCursor(connection: Queryable, limits: CursorLimits = default
   return {
     async read(progress) {
       const before = progress.gaps.length > 0 ? await withHoldersRead(progress) : progress
+      const sentMs = performance.now()
       const rows = await rowsFrom(connection, before, limits)
       const positions = rows.map((row) => BigInt(row[0]))
       let payloadBytes = 0
@@ -137,7 +155,19 @@ export function openCursor(connection: Queryable, limits: CursorLimits = default
       // At or above the limit the statement may have stopped there; to call it stopped is safe.
       const complete = rows.length < limits.rows && payloadBytes < limits.payloadBytes
       const after = afterReading(before, { positions, complete })
-      return { rows, positions, payloadBytes, before, after }
+      return { rows, positions, payloadBytes, complete, sentMs, before, after }
+    },
+
+    async proveGaps(progress) {
+      const { gaps: observed } = await withHoldersRead(progress)
+      const unheld = observed.filter(({ holders }) => holders?.size === 0)
+      if (unheld.length === 0) return { observed, dead: [] }
+      const looked = unheld.slice(0, limits.openGaps)
+      const visible = await positionsIn(connection, looked)
+      const last = visible.at(-1)
+      const covered =
+        visible.length < visibleLimit || last === undefined ? looked : upTo(looked, last)
+      return { observed, dead: withoutPositions(covered, visible) }
     },
   }
 }
@@ -160,15 +190,41 @@ async function rowsFrom(connection: Queryable, { next, gaps }: Progress, limits:
   return rows as unknown as OutboxRow[]
 }
 
-async function presentHolders(connection: Queryable) {
+/** More are not looked at together: a large transaction may be visible long before it is decoded. */
+const visibleLimit = 100_000
+
+/** Visible positions in these ranges, ascending, at most `visibleLimit`. */
+async function positionsIn(connection: Queryable, ranges: readonly Range[]): Promise<bigint[]> {
+  const rows = await queryText(connection, {
+    name: 'relay-gaps',
+    text: `select position from unnest($1::bigint[], $2::bigint[]) as gap (first, last)
+             cross join lateral (
+               select position from outbox.events where position between gap.first and gap.last
+             ) as found
+            order by position limit ${visibleLimit}`,
+    values: [
+      bigintArray(ranges.map((range) => range.first)),
+      bigintArray(ranges.map((range) => range.last)),
+    ],
+    timeoutMs,
+  })
+  return rows.map(([position]) => BigInt(position ?? 0))
+}
+
+/**
+ * Who may still insert below what has been seen, by names that hold within one `session` for a proof,
+ * and within one start of the `server` for a wait.
+ */
+export async function presentHolders(connection: Queryable) {
   const [row] = await queryText(connection, {
     name: 'relay-holders',
     text: readHolders,
     values: [],
     timeoutMs,
   })
-  if (row?.[1] !== 'f') throw onStandby()
-  return { session: row[0] ?? '', names: new Set(row[2]?.split(',') ?? []) }
+  if (row?.[2] !== 'f') throw onStandby()
+  const server = row[0] ?? ''
+  return { server, session: `${server} ${row[1]}`, names: new Set(row[3]?.split(',') ?? []) }
 }
 
 export function onStandby(): RelayError {

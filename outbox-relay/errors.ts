@@ -3,10 +3,13 @@ export type RelayErrorCode =
   | 'event_refused'
   | 'foreign_server'
   | 'lease_lost'
-  | 'mode_not_supported'
   | 'progress_fenced'
   | 'relay_row_missing'
+  | 'slot_lost'
+  | 'slot_unusable'
   | 'standby_server'
+  | 'stream_lost'
+  | 'stream_malformed'
 
 /** A failure with a stable code and, in its message, what to do about it. */
 export class RelayError extends Error {
@@ -29,7 +32,6 @@ export class RelayError extends Error {
 const unrecoverable = new Set<RelayErrorCode>([
   'event_refused',
   'foreign_server',
-  'mode_not_supported',
   'relay_row_missing',
 ])
 

@@ -36,12 +36,6 @@ export function mayTake(
 /** Refuses a server whose progress is not ours to continue. */
 export function checkServer(row: RelayRow): void {
   if (row.isStandby) throw onStandby()
-  if (row.mode !== 'polling') {
-    throw new RelayError(
-      'mode_not_supported',
-      `outbox.relay says mode ${row.mode}, and this relay can only poll`,
-    )
-  }
   if (row.systemIdentifier === null || row.systemIdentifier === row.serverIdentifier) return
   throw new RelayError(
     'foreign_server',
@@ -65,7 +59,7 @@ export type LeaseOptions = {
 
 /**
  * Waits until this process leads; undefined when `stop` aborted first. Throws `foreign_server`,
- * `mode_not_supported`, `standby_server`, and what the database throws.
+ * `standby_server`, and what the database throws.
  */
 export async function awaitLease(
   options: LeaseOptions,
@@ -80,7 +74,9 @@ export async function awaitLease(
     if (mayTake(row, seen, { me, nowMs: now(), leaseMs })) {
       const sentMs = now()
       const epoch = await takeLease(db, me, row)
-      if (epoch !== undefined) return new Lease(options, { epoch, heldUntilMs: sentMs + leaseMs })
+      if (epoch !== undefined) {
+        return new Lease(options, { epoch, row, heldUntilMs: sentMs + leaseMs })
+      }
     }
     await pause(Math.min(leaseMs / 4, 250), stop)
   }
@@ -90,6 +86,8 @@ export async function awaitLease(
 /** The lease of one epoch, renewed three times in its length until it is disposed of or lost. */
 export class Lease {
   readonly epoch: string
+  /** As it was when the lease was taken. */
+  readonly row: RelayRow
   readonly #options: LeaseOptions
   readonly #lost = new AbortController()
   readonly #closed = new AbortController()
@@ -97,8 +95,9 @@ export class Lease {
   readonly #watch: NodeJS.Timeout
   #heldUntilMs: number
 
-  constructor(options: LeaseOptions, taken: { epoch: string; heldUntilMs: number }) {
+  constructor(options: LeaseOptions, taken: { epoch: string; row: RelayRow; heldUntilMs: number }) {
     this.epoch = taken.epoch
+    this.row = taken.row
     this.#options = options
     this.#heldUntilMs = taken.heldUntilMs
     this.#renewing = this.#renew()

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { Batch } from './cursor.ts'
 import { poll, type Polling } from './polling.ts'
 import { afterReading, type Progress } from './progress.ts'
+import { openPublishing } from './publishing.ts'
 import type { OutboxRow } from './wire.ts'
 
 const start: Progress = { next: 1n, gaps: [] }
@@ -14,17 +15,33 @@ function rowAt(position: bigint): OutboxRow {
 
 function batchOf(before: Progress, positions: readonly bigint[]): Batch {
   const after = afterReading(before, { positions, complete: true })
-  return { rows: positions.map(rowAt), positions: [...positions], payloadBytes: 0, before, after }
+  const batch = { rows: positions.map(rowAt), positions: [...positions], payloadBytes: 0 }
+  return { ...batch, complete: true, sentMs: 0, before, after }
 }
+
+type Send = (records: readonly KafkaRecord[]) => Promise<void>
 
 /**
  * Polls a list of batches, then stops. What happens is kept in the order in which it happened;
  * publishing takes a while, so that whatever does not wait for it comes before its end.
  */
-function polled(batches: readonly (readonly bigint[])[], changes: Partial<Polling> = {}) {
+function polled(
+  batches: readonly (readonly bigint[])[],
+  { send, ...changes }: Partial<Polling> & { send?: Send } = {},
+) {
   const happened: string[] = []
   const stop = new AbortController()
   const remaining = [...batches]
+  const saver = {
+    offer: ({ next }: Progress) => void happened.push(`save ${next}`),
+    flush: async () => void happened.push('flush'),
+  }
+  const sendSlowly: Send = async (records) => {
+    const names = records.map(({ headers }) => headers[2]?.[1]).join()
+    happened.push(`send ${names}`)
+    for (let turn = 0; turn < 20; turn += 1) await Promise.resolve()
+    happened.push(`confirmed ${names}`)
+  }
   const polling: Polling = {
     start,
     read: async (progress) => {
@@ -32,22 +49,17 @@ function polled(batches: readonly (readonly bigint[])[], changes: Partial<Pollin
       const positions = remaining.shift() ?? []
       return batchOf(progress, positions)
     },
-    publish: async (records: readonly KafkaRecord[]) => {
-      const names = records.map(({ headers }) => headers[2]?.[1]).join()
-      happened.push(`send ${names}`)
-      for (let turn = 0; turn < 20; turn += 1) await Promise.resolve()
-      happened.push(`confirmed ${names}`)
-    },
-    saver: {
-      offer: ({ next }) => void happened.push(`save ${next}`),
-      flush: async () => void happened.push('flush'),
-    },
+    publish: openPublishing({
+      send: send ?? sendSlowly,
+      saver,
+      onPublished: () => {},
+      now: () => 0,
+    }),
+    saver,
     assertHeld: () => {},
-    onBatch: () => {},
     onIdle: () => stop.abort(),
     busyMs: 1,
     idleMs: 1,
-    now: () => 0,
     stop: stop.signal,
     ...changes,
   }
@@ -75,10 +87,10 @@ test('a batch is read while the one before is in flight, and sent only once that
 })
 
 test('what is not confirmed is not saved', async () => {
-  const publish = async () => {
+  const send = async () => {
     throw new Error('stopped')
   }
-  const { happened, done } = polled([[1n, 2n]], { publish })
+  const { happened, done } = polled([[1n, 2n]], { send })
   await expect(done).rejects.toThrow('stopped')
   expect(happened.filter((what) => what.startsWith('save'))).toEqual([])
 })
@@ -98,7 +110,7 @@ describe('an event that Kafka refuses', () => {
   }
 
   test('ends it with all before it saved, and is named with what to do', async () => {
-    const { happened, done } = polled([[1n, 4n, 5n]], { publish: refusing(2) })
+    const { happened, done } = polled([[1n, 4n, 5n]], { send: refusing(2) })
     await expect(done).rejects.toMatchObject({
       code: 'event_refused',
       message: expect.stringMatching(/position 5 \(MESSAGE_TOO_LARGE\).*id-5.*account a version 5/),
@@ -108,7 +120,7 @@ describe('an event that Kafka refuses', () => {
   })
 
   test('is not passed over when it is the first of its batch', async () => {
-    const { happened, done } = polled([[3n, 4n]], { publish: refusing(0) })
+    const { happened, done } = polled([[3n, 4n]], { send: refusing(0) })
     await expect(done).rejects.toMatchObject({ code: 'event_refused' })
     expect(happened).toContain('save 1')
   })

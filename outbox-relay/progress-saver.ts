@@ -35,28 +35,30 @@ export class ProgressSaver {
     this.#throwFailure()
     this.#latest = confirmed
     const { now, intervalMs } = this.#options
-    if (this.#saving === undefined && now() - this.#savedAtMs >= intervalMs) this.#start()
+    if (this.#saving === undefined && now() - this.#savedAtMs >= intervalMs) void this.#start()
   }
 
-  /** Resolves when what was offered last is written. */
+  /** Resolves when what was offered before is written. */
   async flush(): Promise<void> {
-    await this.#saving
+    // Somebody who offers meanwhile may have started the next save.
+    while (this.#saving !== undefined) await this.#saving
     this.#throwFailure()
     if (this.#latest === this.#saved) return
-    this.#start()
-    await this.#saving
+    await this.#start()
     this.#throwFailure()
   }
 
-  #start(): void {
+  #start(): Promise<void> {
     this.#savedAtMs = this.#options.now()
-    this.#saving = this.#write(this.#latest)
+    const saving = this.#write(this.#latest)
       .catch((error: unknown) => {
         this.#failure = { error }
       })
       .finally(() => {
         this.#saving = undefined
       })
+    this.#saving = saving
+    return saving
   }
 
   async #write(progress: Progress): Promise<void> {

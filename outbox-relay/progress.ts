@@ -47,7 +47,22 @@ export function progressFrom(next: bigint, ranges: Iterable<readonly [bigint, bi
  */
 export function afterReading(progress: Progress, { positions, complete }: Reading): Progress {
   assert(complete || positions.length > 0, 'a statement that stopped at a limit returned a row')
-  const coveredTo = complete ? undefined : positions.at(-1)
+  return without(progress, positions, complete ? undefined : positions.at(-1))
+}
+
+/**
+ * Progress once rows that came by the log are published: ascending, none of them published before.
+ * That others did not come says nothing of them.
+ */
+export function afterPublishing(progress: Progress, positions: readonly bigint[]): Progress {
+  return without(progress, positions, 0n)
+}
+
+function without(
+  progress: Progress,
+  positions: readonly bigint[],
+  coveredTo: bigint | undefined,
+): Progress {
   const gaps: Gap[] = []
   let at = 0
   for (const gap of progress.gaps) {
@@ -66,6 +81,75 @@ export function afterReading(progress: Progress, { positions, complete }: Readin
     next = position + 1n
   }
   return { next, gaps }
+}
+
+/** Whether a position was published, or is known to stay empty. */
+export function isPublished({ next, gaps }: Progress, position: bigint): boolean {
+  if (position >= next) return false
+  let low = 0
+  let high = gaps.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((gaps[middle] as Gap).last < position) low = middle + 1
+    else high = middle
+  }
+  const gap = gaps[low]
+  return gap === undefined || position < gap.first
+}
+
+export type Range = { readonly first: bigint; readonly last: bigint }
+
+/** What a look at the open gaps found, without publishing anything. */
+export type GapProof = {
+  /** The gaps looked at, with their holders as they are now. */
+  observed: readonly Gap[]
+  /** Ascending: proven to stay empty. */
+  dead: readonly Range[]
+}
+
+/** Progress with a proof applied that was made of it, or of what it was before rows were published. */
+export function afterProof(progress: Progress, { observed, dead }: GapProof): Progress {
+  const gaps: Gap[] = []
+  let seen = 0
+  let gone = 0
+  for (const gap of progress.gaps) {
+    while ((observed[seen]?.last ?? gap.first) < gap.first) seen += 1
+    const source = observed[seen]
+    const known = source !== undefined && source.first <= gap.first && gap.last <= source.last
+    const holders = known ? source.holders : gap.holders
+    let { first } = gap
+    while ((dead[gone]?.last ?? gap.first) < gap.first) gone += 1
+    for (let at = gone; first <= gap.last; at += 1) {
+      const hole = dead[at]
+      if (hole === undefined || hole.first > gap.last) break
+      if (first < hole.first) gaps.push({ first, last: hole.first - 1n, holders })
+      first = hole.last + 1n
+    }
+    if (first <= gap.last) gaps.push({ first, last: gap.last, holders })
+  }
+  return { next: progress.next, gaps }
+}
+
+/** What of ascending ranges lies at or below `last`. */
+export function upTo(ranges: readonly Range[], last: bigint): Range[] {
+  return ranges
+    .filter((range) => range.first <= last)
+    .map((range) => (range.last <= last ? range : { first: range.first, last }))
+}
+
+/** The parts of `ranges` without the positions given; both ascending. */
+export function withoutPositions(ranges: readonly Range[], positions: readonly bigint[]): Range[] {
+  const left: Range[] = []
+  let at = 0
+  for (const { first, last } of ranges) {
+    let from = first
+    for (let position; (position = positions[at]) !== undefined && position <= last; at += 1) {
+      if (from < position) left.push({ first: from, last: position - 1n })
+      from = position + 1n
+    }
+    if (from <= last) left.push({ first: from, last })
+  }
+  return left
 }
 
 /** Adds what stays open of one piece of a gap. Without `coveredTo` the whole of it was covered. */

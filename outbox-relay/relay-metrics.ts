@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import { modes } from './modes.ts'
 import type { RelayState } from './relay-state.ts'
 import type { TableStatus } from './relay-table.ts'
 
@@ -24,7 +25,17 @@ export function openRelayMetrics(
   gauge('epoch', 'Epoch of the last leadership of this process', () => Number(state.epoch ?? 0))
   gauge('next_position', 'Lowest position not read yet by this process', () => Number(state.next))
   gauge('open_gaps', 'Ranges of positions below it that may still fill', () => state.openGaps)
+  for (const mode of modes) {
+    gauge(`source_${mode}`, `1 while ${mode} sends`, () => (state.source === mode ? 1 : 0))
+  }
+  gauge('slot_retained_bytes', 'Log that the server keeps for the slot in use', () =>
+    state.slot === null ? 0 : state.slot.retainedBytes,
+  )
   registerTableGauges(registry, tableStatus)
+  return counters(registers)
+}
+
+function counters(registers: Registry[]) {
   return {
     records: new Counter({
       name: 'sluice_relay_published_records_total',
@@ -50,6 +61,16 @@ export function openRelayMetrics(
       name: 'sluice_relay_failures_total',
       help: 'Ends of a leadership, or of the wait for one, by code',
       labelNames: ['code'] as const,
+      registers,
+    }),
+    streamLosses: new Counter({
+      name: 'sluice_relay_stream_losses_total',
+      help: 'Ends of a replication stream that nobody asked for; polling took over',
+      registers,
+    }),
+    stepBacks: new Counter({
+      name: 'sluice_relay_step_backs_total',
+      help: 'Times that the server had lost published commits, and all was published again',
       registers,
     }),
     publishSeconds: new Histogram({

@@ -1,8 +1,10 @@
 import type { Log } from 'service/log'
-import { type Batch, defaultLimits } from './cursor.ts'
+import { defaultLimits } from './cursor.ts'
 import type { Lease } from './lease.ts'
+import type { Mode } from './modes.ts'
 import type { Progress } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
+import type { OutboxRow } from './wire.ts'
 
 type LastBatch = {
   rows: number
@@ -14,11 +16,25 @@ type LastBatch = {
   at: string
 }
 
+/** The slot in use, as the server has it. */
+export type SlotState = {
+  name: string
+  walStatus: string
+  /** Bytes of log that the server keeps for it. */
+  retainedBytes: number
+  confirmedFlush: string | null
+}
+
 type LastError = { code: string; message: string; at: string }
 
 /** What this process is doing, for `GET /relay` and the metrics. One per process, changed in place. */
 export type RelayState = {
   leading: boolean
+  /** What sends at present: while `wal` or `debezium` cannot, or not yet, polling does. */
+  source: Mode
+  /** Why the source is another than the mode, or what it takes so long. */
+  waitingFor: string | null
+  slot: SlotState | null
   /** Of the present or last leadership of this process. */
   epoch: string | null
   /** As read, which is ahead of what is saved. */
@@ -29,7 +45,17 @@ export type RelayState = {
 }
 
 export function newRelayState(): RelayState {
-  return { leading: false, epoch: null, next: 0n, openGaps: 0, lastBatch: null, lastError: null }
+  return {
+    leading: false,
+    source: 'polling',
+    waitingFor: null,
+    slot: null,
+    epoch: null,
+    next: 0n,
+    openGaps: 0,
+    lastBatch: null,
+    lastError: null,
+  }
 }
 
 /** Where the relay's doings are noted. */
@@ -41,9 +67,16 @@ export function noteLeading({ state, log }: Notes, { epoch }: Lease, leading: bo
   else log.info({ event: 'leading_ended', epoch }, 'not leading any more')
 }
 
-export function noteBatch(notes: Notes, batch: Batch, publishMs: number): void {
-  const { rows, positions, payloadBytes, after } = batch
+/** Rows that Kafka confirmed together. */
+export type Published = {
+  rows: readonly OutboxRow[]
+  publishMs: number
+  after: Progress
+}
+
+export function noteBatch(notes: Notes, { rows, publishMs, after }: Published): void {
   const { metrics, state } = notes
+  const payloadBytes = rows.reduce((sum, row) => sum + Buffer.byteLength(row[12]), 0)
   metrics.records.inc(rows.length)
   metrics.payloadBytes.inc(payloadBytes)
   metrics.batches.inc()
@@ -51,12 +84,25 @@ export function noteBatch(notes: Notes, batch: Batch, publishMs: number): void {
   state.lastBatch = {
     rows: rows.length,
     payloadBytes,
-    firstPosition: String(positions[0]),
-    lastPosition: String(positions.at(-1)),
+    firstPosition: rows[0]?.[0] ?? '',
+    lastPosition: rows.at(-1)?.[0] ?? '',
     publishMs: Math.round(publishMs * 10) / 10,
     at: new Date().toISOString(),
   }
   noteProgress(notes, after)
+}
+
+/** Another sender than before. */
+export function noteSource({ state, log }: Notes, source: Mode): void {
+  if (state.source !== source) log.info({ event: 'source_changed', source }, `${source} sends now`)
+  Object.assign(state, { source, waitingFor: null })
+}
+
+/** Said once per text. */
+export function noteWaiting({ state, log }: Notes, waitingFor: string): void {
+  if (state.waitingFor === waitingFor) return
+  state.waitingFor = waitingFor
+  log.warn({ event: 'waiting', source: state.source }, waitingFor)
 }
 
 export function noteProgress({ state, log }: Notes, { next, gaps }: Progress): void {
@@ -69,6 +115,16 @@ export function noteProgress({ state, log }: Notes, { next, gaps }: Progress): v
     )
   }
   Object.assign(state, { next, openGaps: gaps.length })
+}
+
+export function noteSlot({ state }: Notes, slot: SlotState | null): void {
+  state.slot = slot
+}
+
+/** A mode that was asked for and cannot be. */
+export function noteRefusal({ state, log }: Notes, reason: string): void {
+  log.error({ event: 'mode_refused' }, reason)
+  state.lastError = lastError('mode_refused', reason)
 }
 
 /** A batch that Kafka has not taken yet; it is sent again. */

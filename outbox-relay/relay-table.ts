@@ -14,6 +14,13 @@ export type RelayRow = {
   /** Of the server that progress was made on; null before the first leader. */
   systemIdentifier: string | null
   serverIdentifier: string
+  /** The history that progress was made on, and the server's own; null on a standby. */
+  timeline: string | null
+  serverTimeline: string | null
+  /** The last position drawn on this server; null when none was. */
+  lastDrawn: string | null
+  /** The value of RELAY_MODE that was acted upon last. */
+  modeVariable: string | null
   isStandby: boolean
 }
 
@@ -24,7 +31,11 @@ export async function readRelayRow(db: Queryable): Promise<RelayRow> {
   const [row] = await queryText(db, {
     name: 'relay-row',
     text: `select mode, leader, epoch, renewal, relay.system_identifier,
-                  server.system_identifier, pg_is_in_recovery()
+                  server.system_identifier, pg_is_in_recovery(), timeline,
+                  case when not pg_is_in_recovery() then
+                    ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint
+                  end,
+                  pg_sequence_last_value('outbox.events_position_seq'), mode_variable
              from outbox.relay, pg_control_system() as server`,
     values: [],
     timeoutMs,
@@ -38,6 +49,10 @@ export async function readRelayRow(db: Queryable): Promise<RelayRow> {
     systemIdentifier: row[4] ?? null,
     serverIdentifier: row[5] ?? '',
     isStandby: row[6] === 't',
+    timeline: row[7] ?? null,
+    serverTimeline: row[8] ?? null,
+    lastDrawn: row[9] ?? null,
+    modeVariable: row[10] ?? null,
   }
 }
 
@@ -54,10 +69,11 @@ export async function takeLease(
     name: 'relay-take',
     text: `update outbox.relay
               set leader = $1, epoch = epoch + 1, renewal = renewal + 1,
-                  system_identifier = coalesce(system_identifier, $4)
+                  system_identifier = coalesce(system_identifier, $4),
+                  timeline = coalesce(timeline, $5)
             where epoch = $2 and renewal = $3
         returning epoch`,
-    values: [leader, seen.epoch, seen.renewal, seen.serverIdentifier],
+    values: [leader, seen.epoch, seen.renewal, seen.serverIdentifier, seen.serverTimeline],
     timeoutMs,
   })
   return row?.[0] ?? undefined
@@ -136,6 +152,69 @@ export async function saveProgress(
       bigintArray(gaps.opened.map((gap: Gap) => gap.first)),
       bigintArray(gaps.opened.map((gap: Gap) => gap.last)),
     ],
+    timeoutMs,
+  })
+  return rows.length === 1
+}
+
+/** What is kept for ever of everything done to the relay, by somebody or by itself. */
+export type AuditEntry = {
+  /** A process, or a person. */
+  actor: string
+  action: string
+  before: string | null
+  after: string | null
+  reason: string
+}
+
+/** False, and nothing is written, when another epoch has begun. */
+export async function writeAudit(
+  db: Queryable,
+  epoch: string,
+  { actor, action, before, after, reason }: AuditEntry,
+): Promise<boolean> {
+  const rows = await queryText(db, {
+    name: 'relay-audit',
+    text: `insert into outbox.audit (epoch, actor, action, before, after, reason)
+           select epoch, $2, $3, $4, $5, $6 from outbox.relay where epoch = $1
+           returning 1`,
+    values: [epoch, actor, action, before, after, reason],
+    timeoutMs,
+  })
+  return rows.length === 1
+}
+
+/** The mode, and the value of RELAY_MODE that asked for it. False when another epoch has begun. */
+export async function saveMode(
+  db: Queryable,
+  epoch: string,
+  { mode, variable }: { mode: string; variable: string },
+): Promise<boolean> {
+  const rows = await queryText(db, {
+    name: 'relay-mode',
+    text: `update outbox.relay set mode = $2, mode_variable = $3 where epoch = $1 returning 1`,
+    values: [epoch, mode, variable],
+    timeoutMs,
+  })
+  return rows.length === 1
+}
+
+/** Back to the first position, on the server's present timeline. False when another epoch has begun. */
+export async function resetProgress(
+  db: Queryable,
+  epoch: string,
+  timeline: string | null,
+): Promise<boolean> {
+  const rows = await queryText(db, {
+    name: 'relay-reset',
+    text: `with mine as (
+             update outbox.relay set next_position = 1, timeline = coalesce($2, timeline)
+              where epoch = $1 returning 1
+           ), gone as (
+             delete from outbox.gaps using mine
+           )
+           select from mine`,
+    values: [epoch, timeline],
     timeoutMs,
   })
   return rows.length === 1

@@ -1,25 +1,32 @@
 import { hostname } from 'node:os'
-import { openDirectProducer } from 'kafka/direct-producer'
-import { type KafkaLog, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
-import { backoffMs, orAborted, pause } from 'service/backoff'
+import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Config } from './config.ts'
-import { defaultLimits, openCursor } from './cursor.ts'
-import { isUnrecoverable } from './errors.ts'
+import { isUnrecoverable, RelayError } from './errors.ts'
+import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
+import { type Mode, modeWanted, whyNot } from './modes.ts'
 import { poll } from './polling.ts'
-import { ProgressSaver } from './progress-saver.ts'
+import { type Progress, progressFrom } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
 import {
-  noteBatch,
-  noteFailedAttempt,
   noteFailure,
   noteLeading,
-  noteProgress,
+  noteRefusal,
+  noteSource,
   type RelayState,
 } from './relay-state.ts'
-import { loadProgress, saveProgress } from './relay-table.ts'
+import {
+  loadProgress,
+  type ProgressChanges,
+  resetProgress,
+  saveMode,
+  saveProgress,
+  writeAudit,
+} from './relay-table.ts'
+import { stepBack } from './server-history.ts'
+import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
 
 export type RelayOptions = {
   config: Config
@@ -33,10 +40,22 @@ export type RelayOptions = {
   stop: AbortSignal
 }
 
-// Twenty a second: a row written more often gets slow under a long snapshot.
-const saveIntervalMs = 50
 // After the stop, for what is in flight. Then it is given up, which at worst repeats it.
 const drainMs = 5_000
+
+/** What one process knows beside the tables. */
+type Memory = {
+  /** The highest `next` that it saved. */
+  savedNext: bigint
+  wal: WalHistory
+}
+
+type Attempt = RelayOptions & {
+  me: string
+  drained: AbortSignal
+  onHealthy: () => void
+  memory: Memory
+}
 
 /**
  * Leads and publishes, or stands by, until `stop` aborts. Postgres and Kafka being away is waited
@@ -46,10 +65,11 @@ export async function runRelay(options: RelayOptions): Promise<void> {
   const { log, stop } = options
   const me = `${hostname()}:${process.pid}:${crypto.randomUUID().slice(0, 8)}`
   const drained = afterStop(stop, drainMs)
+  const memory: Memory = { savedNext: 0n, wal: { shortLived: 0 } }
   let failures = 0
   while (!stop.aborted) {
     try {
-      await leadOnce({ ...options, me, drained, onHealthy: () => (failures = 0) })
+      await leadOnce({ ...options, me, drained, memory, onHealthy: () => (failures = 0) })
     } catch (error) {
       noteFailure(options, error)
       if (isUnrecoverable(error)) throw error
@@ -62,16 +82,14 @@ export async function runRelay(options: RelayOptions): Promise<void> {
   }
 }
 
-type Leadership = RelayOptions & { me: string; drained: AbortSignal; onHealthy: () => void }
-
-/** One leadership: waits for the lease, polls until it stops, fails or loses it, gives it back. */
-async function leadOnce(leadership: Leadership): Promise<void> {
-  const { config, pool, readers, log, stop, drained } = leadership
+/** One leadership: waits for the lease, publishes until it stops, fails or loses it, gives it back. */
+async function leadOnce(attempt: Attempt): Promise<void> {
+  const { config, pool, log, stop, memory } = attempt
   const now = () => performance.now()
   await using lease = await awaitLease(
     {
       db: pool,
-      me: leadership.me,
+      me: attempt.me,
       leaseMs: config.RELAY_LEASE_MS,
       now,
       onRenewalFailed: (error) =>
@@ -81,58 +99,67 @@ async function leadOnce(leadership: Leadership): Promise<void> {
   )
   if (lease === undefined) return
   using ended = new DisposableStack()
-  ended.defer(() => noteLeading(leadership, lease, false))
-  noteLeading(leadership, lease, true)
-  await using reader = await openReader(readers)
-  await using producer = openLeadersProducer(leadership, lease)
-  const start = await loadProgress(pool)
-  const cursor = openCursor(reader.client, { ...defaultLimits, rows: config.RELAY_BATCH_ROWS })
-  const wanted = AbortSignal.any([lease.lost, drained])
-  await poll({
-    start,
-    // On a half-open connection the statement would be waited for long after the lease is gone.
-    read: (progress) => orAborted(cursor.read(progress), lease.lost),
-    publish: (records) => producer.publish(records, wanted),
-    saver: new ProgressSaver({
-      saved: start,
-      save: (changes) => saveProgress(pool, lease.epoch, changes),
-      intervalMs: saveIntervalMs,
-      now,
-    }),
-    assertHeld: () => lease.assertHeld(),
-    onBatch: (batch, publishMs) => {
-      leadership.onHealthy()
-      noteBatch(leadership, batch, publishMs)
-    },
-    onIdle: (progress) => {
-      leadership.onHealthy()
-      noteProgress(leadership, progress)
-    },
-    busyMs: config.RELAY_POLL_BUSY_MS,
-    idleMs: config.RELAY_POLL_IDLE_MS,
-    now,
-    stop,
-  })
+  ended.defer(() => noteLeading(attempt, lease, false))
+  noteLeading(attempt, lease, true)
+  const start = await trustedProgress(attempt, lease)
+  const mode = await chosenMode(attempt, lease)
+  const save = async (epoch: string, changes: ProgressChanges) => {
+    const saved = await saveProgress(pool, epoch, changes)
+    if (saved) memory.savedNext = changes.next
+    return saved
+  }
+  await using leadership = await openLeadership({ ...attempt, lease, start, save })
+  const url = config.CDC_DATABASE_URL
+  if (mode === 'wal' && url !== undefined) {
+    return leadByLog(leadership, { url, history: memory.wal })
+  }
+  noteSource(attempt, 'polling')
+  await poll(leadership.polling)
 }
 
-/** The cursor's own connection; closed for good afterwards, whatever it is doing. */
-async function openReader(readers: Pool) {
-  const client = await readers.connect()
-  return { client, [Symbol.asyncDispose]: async () => client.release(true) }
+/** Progress as saved, unless the server has lost commits since: then everything is to be read again. */
+async function trustedProgress(attempt: Attempt, lease: Lease): Promise<Progress> {
+  const { pool, log, metrics, memory } = attempt
+  const progress = await loadProgress(pool)
+  const reason = stepBack(lease.row, progress, memory.savedNext)
+  if (reason === undefined) return progress
+  metrics.stepBacks.inc()
+  log.error(
+    { event: 'step_back', next: String(progress.next), reason },
+    `${reason}. Commits that were published may be lost, and their positions drawn again: ` +
+      'everything retained is published again. Compare the write side with the topics',
+  )
+  const audited = await writeAudit(pool, lease.epoch, {
+    actor: attempt.me,
+    action: 'progress_reset',
+    before: String(progress.next),
+    after: '1',
+    reason,
+  })
+  const written = audited && (await resetProgress(pool, lease.epoch, lease.row.serverTimeline))
+  if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
+  memory.savedNext = 0n
+  return progressFrom(1n, [])
 }
 
-function openLeadersProducer(leadership: Leadership, lease: Lease) {
-  const { config, log } = leadership
-  const kafkaLog: KafkaLog = ({ level, message, fields }) =>
-    log[level]({ event: 'kafka', ...fields }, message)
-  const open = config.KAFKA_PRODUCER === 'direct' ? openDirectProducer : openProducer
-  return open({
-    brokers: config.KAFKA_BROKERS,
-    clientId: 'sluice-relay',
-    log: kafkaLog,
-    onFailedAttempt: ({ error }) => noteFailedAttempt(leadership, error),
-    beforeRequest: () => lease.assertHeld(),
-  })
+/** The mode to lead in. What was asked for and cannot be is said, and the mode stays. */
+async function chosenMode(attempt: Attempt, lease: Lease): Promise<Mode> {
+  const { config, pool, me } = attempt
+  const present = lease.row.mode as Mode
+  const { mode, asked } = modeWanted(lease.row, config.RELAY_MODE)
+  const refusal = whyNot(mode, config)
+  if (refusal !== undefined) {
+    noteRefusal(attempt, asked ? `${refusal}: the mode stays ${present}` : refusal)
+    return 'polling'
+  }
+  if (!asked) return mode
+  const reason = `RELAY_MODE is ${mode}`
+  const entry = { actor: me, action: 'mode_changed', before: present, after: mode, reason }
+  const written =
+    (await writeAudit(pool, lease.epoch, entry)) &&
+    (await saveMode(pool, lease.epoch, { mode, variable: mode }))
+  if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
+  return mode
 }
 
 /** Aborts `delayMs` after `stop` did. */

@@ -9,7 +9,8 @@ export const backlogBound = 10_000
 
 /**
  * `GET /relay`: mode, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
- * the same on every replica; lastBatch and lastError are of the process that answers.
+ * the same on every replica; source, waitingFor, slot, lastBatch and lastError are of the process that
+ * answers.
  */
 export function relayRoute(db: Queryable, state: RelayState): Route {
   return {
@@ -21,8 +22,9 @@ export function relayRoute(db: Queryable, state: RelayState): Route {
           cause,
         })
       })
-      const { lastBatch, lastError } = state
-      return { status: 200, body: { ...status, lastBatch, lastError } }
+      const { source, waitingFor, slot, lastBatch, lastError } = state
+      const process = { source, waitingFor, slot, lastBatch, lastError }
+      return { status: 200, body: { ...status, ...process } }
     },
   }
 }

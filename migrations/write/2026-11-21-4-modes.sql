@@ -20,3 +20,5 @@ create table outbox.audit (
   reason text not null
 );
 grant select, insert on outbox.audit to sluice_relay;
+-- Positions drawn below what was published tell of a server that lost commits.
+grant select on sequence outbox.events_position_seq to sluice_relay;

@@ -1,0 +1,68 @@
+import type { OutboxRow } from '../wire.ts'
+
+/**
+ * Rows decoded and not yet taken, in the order received. It does not refuse: `full` says that the
+ * socket should be paused, `low` that it may be read again.
+ */
+export class ReceivedRows {
+  readonly #limitBytes: number
+  #rows: OutboxRow[] = []
+  #at = 0
+  #bytes = 0
+  #arrived = Promise.withResolvers<void>()
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes
+  }
+
+  get full(): boolean {
+    return this.#bytes >= this.#limitBytes
+  }
+
+  get low(): boolean {
+    return this.#bytes <= this.#limitBytes / 2
+  }
+
+  push(row: OutboxRow): void {
+    this.#rows.push(row)
+    this.#bytes += sizeOf(row)
+    this.#arrived.resolve()
+  }
+
+  /** Ends the present wait for a row, if there is one. */
+  wake(): void {
+    this.#arrived.resolve()
+  }
+
+  /** Resolves when there is a row, or at `wake`. */
+  async arrival(): Promise<void> {
+    if (this.#at < this.#rows.length) return
+    this.#arrived = Promise.withResolvers()
+    await this.#arrived.promise
+  }
+
+  /** The next rows, at most `limit`, until their payload reaches `payloadBytes`; at least one. */
+  take(limit: number, payloadBytes: number): OutboxRow[] {
+    const from = this.#at
+    let bytes = 0
+    while (this.#at < this.#rows.length && this.#at - from < limit) {
+      const row = this.#rows[this.#at] as OutboxRow
+      if (bytes > 0 && bytes + row[12].length > payloadBytes) break
+      bytes += row[12].length
+      this.#bytes -= sizeOf(row)
+      this.#at += 1
+    }
+    const taken = this.#rows.slice(from, this.#at)
+    // What was taken is let go in pieces: to shift an array of many rows once per batch is dear.
+    if (this.#at === this.#rows.length || this.#at > 20_000) {
+      this.#rows = this.#rows.slice(this.#at)
+      this.#at = 0
+    }
+    return taken
+  }
+}
+
+/** About what a row holds in memory beside its payload: twelve short strings. */
+const rowOverheadBytes = 1_000
+
+const sizeOf = (row: OutboxRow) => row[12].length + rowOverheadBytes

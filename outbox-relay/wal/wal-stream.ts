@@ -1,0 +1,163 @@
+import { pause } from 'service/backoff'
+import type { Cursor } from '../cursor.ts'
+import { afterProof, afterPublishing, isPublished, type Progress } from '../progress.ts'
+import type { Publish } from '../publishing.ts'
+import type { SlotState } from '../relay-state.ts'
+import type { OutboxRow } from '../wire.ts'
+import { Acknowledgement } from './acknowledgement.ts'
+import { PgoutputDecoder } from './pgoutput.ts'
+import { ReceivedRows } from './received-rows.ts'
+import type { Entered } from './wal-entry.ts'
+
+export type WalStream = {
+  entered: Entered
+  start: Progress
+  publish: Publish
+  saver: { offer(confirmed: Progress): void; flush(): Promise<void> }
+  cursor: Pick<Cursor, 'proveGaps'>
+  /** Throws `slot_lost`. */
+  readSlot: () => Promise<SlotState>
+  onSlot: (slot: SlotState) => void
+  onProgress: (progress: Progress) => void
+  batchRows: number
+  /** Of the lease. */
+  lost: AbortSignal
+  stop: AbortSignal
+}
+
+const bufferBytes = 16_000_000
+const batchPayloadBytes = 8_000_000
+/** How often what is confirmed is saved, and then told to the server. */
+const settleIntervalMs = 100
+const gapIntervalMs = 250
+const slotIntervalMs = 1_000
+
+/**
+ * Publishes what the log brings, until `stop` aborts; then saves. Throws what ended the stream
+ * (`stream_lost`, `stream_malformed`, `slot_lost`) and what publishing or saving throws; what was in
+ * flight is then confirmed and offered to be saved, or was thrown by `publish`.
+ */
+export async function streamLog(stream: WalStream): Promise<void> {
+  const { saver, stop } = stream
+  await using sender = new LogSender(stream)
+  while (!stop.aborted && !sender.failed.aborted) await sender.publishNext()
+  await saver.flush()
+  sender.reportSettled()
+  if (!stop.aborted) sender.failed.throwIfAborted()
+}
+
+class LogSender {
+  readonly #stream: WalStream
+  readonly #rows = new ReceivedRows(bufferBytes)
+  readonly #decoder = new PgoutputDecoder()
+  readonly #acknowledgement: Acknowledgement
+  readonly #failed = new AbortController()
+  readonly #working: Promise<void>[]
+  /** Saved as progress: the server may forget what is before. */
+  #settled: bigint
+  #progress: Progress
+
+  constructor(stream: WalStream) {
+    const { session, slot } = stream.entered
+    this.#stream = stream
+    this.#progress = stream.start
+    this.#settled = slot.consistentPoint
+    this.#acknowledgement = new Acknowledgement(slot.consistentPoint)
+    const streaming = session.stream(slot, 'sluice_outbox', {
+      onMessage: (bytes) => this.#receive(bytes),
+      onKeepalive: (end) => this.#acknowledgement.keepalive(end),
+      settled: () => this.#settled,
+    })
+    this.#working = [
+      streaming,
+      this.#every(settleIntervalMs, () => this.#settle()),
+      this.#every(gapIntervalMs, () => this.#closeGaps()),
+      this.#every(slotIntervalMs, async () => stream.onSlot(await stream.readSlot())),
+    ].map((work) => work.catch((error: unknown) => this.#failed.abort(error)))
+    const loseLease = () => this.#failed.abort(stream.lost.reason)
+    stream.lost.addEventListener('abort', loseLease, { once: true })
+    if (stream.lost.aborted) loseLease()
+    for (const signal of [stream.stop, this.failed]) {
+      signal.addEventListener('abort', () => this.#rows.wake(), { once: true })
+    }
+  }
+
+  /** Aborts with what ended the stream. */
+  get failed(): AbortSignal {
+    return this.#failed.signal
+  }
+
+  async publishNext(): Promise<void> {
+    const { publish, batchRows } = this.#stream
+    await this.#rows.arrival()
+    const taken = this.#rows.take(batchRows, batchPayloadBytes)
+    if (taken.length === 0) return
+    const fresh = taken.filter((row) => !isPublished(this.#progress, BigInt(row[0])))
+    if (fresh.length > 0) await publish(fresh, (count) => this.#progressAt(fresh.slice(0, count)))
+    this.#progress = this.#progressAt(fresh)
+    this.#acknowledgement.confirmed(taken.length)
+    const { session } = this.#stream.entered
+    if (session.paused && this.#rows.low) session.resume()
+  }
+
+  reportSettled(): void {
+    this.#settled = this.#acknowledgement.settled
+    this.#stream.entered.session.report()
+  }
+
+  /** Rows come in commit order. Asked when they are confirmed: gaps may have closed meanwhile. */
+  #progressAt(published: readonly OutboxRow[]): Progress {
+    const positions = published.map((row) => BigInt(row[0])).toSorted((a, b) => (a < b ? -1 : 1))
+    return afterPublishing(this.#progress, positions)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#failed.abort(new Error('closed'))
+    await this.#stream.entered.session[Symbol.asyncDispose]()
+    await Promise.all(this.#working)
+  }
+
+  #receive(bytes: Buffer): void {
+    const decoded = this.#decoder.decode(bytes)
+    switch (decoded.kind) {
+      case 'begin':
+        return this.#acknowledgement.begin()
+      case 'commit':
+        return this.#acknowledgement.commit(decoded.end)
+      case 'other':
+        return
+      case 'row': {
+        this.#acknowledgement.row()
+        this.#rows.push(decoded.row)
+        const { session } = this.#stream.entered
+        if (this.#rows.full && !session.paused) session.pause()
+      }
+    }
+  }
+
+  /** Saved first, told then: the server forgets what a successor would have to read again. */
+  async #settle(): Promise<void> {
+    const { settled } = this.#acknowledgement
+    if (settled === this.#settled) return
+    await this.#stream.saver.flush()
+    this.#settled = settled
+  }
+
+  /** A position that was rolled back is a gap here too, and comes by no log. */
+  async #closeGaps(): Promise<void> {
+    if (this.#progress.gaps.length === 0) return
+    const proof = await this.#stream.cursor.proveGaps(this.#progress)
+    this.#progress = afterProof(this.#progress, proof)
+    if (proof.dead.length === 0) return
+    this.#stream.saver.offer(this.#progress)
+    this.#stream.onProgress(this.#progress)
+  }
+
+  async #every(intervalMs: number, work: () => Promise<void>): Promise<void> {
+    for (;;) {
+      await pause(intervalMs, this.failed)
+      if (this.failed.aborted) return
+      await work()
+    }
+  }
+}
