@@ -1,4 +1,4 @@
-import { inspect } from 'node:util'
+import { inspect, isDeepStrictEqual } from 'node:util'
 import { topicOffsets } from 'kafka/admin'
 import { waitUntil } from 'local-stack/wait-until'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -24,28 +24,31 @@ afterEach(() => outbox[Symbol.asyncDispose]())
 const heartbeatTopic = '__debezium-heartbeat.sluice'
 
 /** As design 5.4 has it: slot, connector STOPPED, its offsets, then resume. */
-async function enter(configuration: ConnectorConfiguration = outbox.configuration): Promise<void> {
-  const lsn = await outbox.createSlot()
-  await createStopped(outbox.connect, configuration)
-  await patchOffsets(outbox.connect, outbox.connectorName, lsn)
-  await resume(outbox.connect, outbox.connectorName)
+async function enter(
+  configuration: ConnectorConfiguration = outbox.configuration,
+  { createSlot, connect, connectorName }: TestOutbox = outbox,
+): Promise<void> {
+  const lsn = await createSlot()
+  await createStopped(connect, configuration)
+  await patchOffsets(connect, connectorName, lsn)
+  await resume(connect, connectorName)
 }
 
-const taskIs = (state: string, name = outbox.connectorName) =>
+const taskIs = (state: string, { connect, connectorName }: TestOutbox = outbox) =>
   waitUntil(
     async () => {
-      const now = await status(outbox.connect, name)
+      const now = await status(connect, connectorName)
       return now?.tasks[0]?.state === state && now
     },
     { what: `the task to be ${state}`, deadlineMs: 20_000, intervalMs: 100 },
   )
 
-const published = (count: number, deadlineMs = 20_000) =>
+const published = (count: number, deadlineMs = 20_000, from: TestOutbox = outbox) =>
   waitUntil(
     async () => {
-      const ends = await topicOffsets(outbox)
+      const ends = await topicOffsets(from)
       const there = [...ends.values()].reduce((sum, { high }) => sum + Number(high), 0)
-      return there >= count && outbox.published()
+      return there >= count && from.published()
     },
     { what: `${count} records`, deadlineMs, intervalMs: 100 },
   )
@@ -180,6 +183,48 @@ describe('heartbeats', () => {
       { what: 'a row that stays behind', deadlineMs: 25_000 },
     )
     await taskIs('RUNNING')
+  })
+})
+
+test('a connection that was cut is taken up again, and nothing is lost', async () => {
+  await enter()
+  const rows = await outbox.insert({ aggregateId: 'a-1', version: 1 })
+  await published(1)
+  await outbox.superuser.query(
+    'select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1',
+    [outbox.settings.slotName],
+  )
+  rows.push(...(await outbox.insert({ aggregateId: 'a-1', version: 2 })))
+  // Debezium's default alone would be a wait of 10 s.
+  const all = await published(2, 8_000)
+  expect(all.filter((each, n) => n === 0 || !isDeepStrictEqual(each, all[n - 1]))).toEqual(
+    expectedRecords(rows),
+  )
+})
+
+describe('two connectors on one worker', () => {
+  test('do not wait for each other', async () => {
+    await enter()
+    await taskIs('RUNNING')
+    await using other = await testOutbox()
+    await enter(other.configuration, other)
+    const rows = await other.insert({ aggregateId: 'a-1', version: 1 })
+    expect(await published(1, 8_000, other)).toEqual(expectedRecords(rows))
+  })
+
+  test('do so, RUNNING, where their metrics have one name: the control', async () => {
+    const untagged = ({ configuration }: TestOutbox) => {
+      const { 'custom.metric.tags': _, ...rest } = configuration
+      return rest
+    }
+    await enter(untagged(outbox))
+    await outbox.insert({ aggregateId: 'a-1', version: 1 })
+    await published(1)
+    await using other = await testOutbox()
+    await enter(untagged(other), other)
+    await other.insert({ aggregateId: 'a-1', version: 1 })
+    await expect(published(1, 8_000, other)).rejects.toMatchObject({ code: 'deadline_passed' })
+    await taskIs('RUNNING', other)
   })
 })
 
