@@ -30,11 +30,15 @@ const forbidden: Readonly<Record<string, readonly string[]>> = {
   migrations: ['command-api', 'outbox-relay', 'query-api', 'kafkajs'],
   service: ['command-api', 'outbox-relay', 'query-api', 'kafka', 'kafkajs', 'migrations', 'pg'],
   kafka: ['command-api', 'outbox-relay', 'query-api', 'migrations', 'pg'],
+  connect: ['command-api', 'outbox-relay', 'query-api', 'kafka', 'kafkajs', 'migrations', 'pg'],
   drills: ['command-api', 'outbox-relay', 'query-api', 'kafka'],
 }
 
+/** Tests, and the files named `test-...` that they share. */
+const isForTests = (path: string) => /\.test\.ts$|(?:^|\/)test-[a-z-]+\.ts$/.test(path)
+
 function importsForbidden(source: Source): string[] {
-  if (source.path.endsWith('.test.ts')) return []
+  if (isForTests(source.path)) return []
   const banned = forbidden[folderOf(source.path)] ?? []
   return importsOf(source)
     .filter((name) => banned.some((each) => name === each || name.startsWith(`${each}/`)))
@@ -98,6 +102,8 @@ describe('these rules', () => {
       'command-api/a.ts imports outbox-relay/wire, which its folder must not know',
     ])
     expect(importsForbidden({ path: 'command-api/a.test.ts', text })).toEqual([])
+    expect(importsForbidden({ path: 'command-api/test-a.ts', text })).toEqual([])
+    expect(importsForbidden({ path: 'command-api/latest-a.ts', text })).toHaveLength(1)
     const lazy = "const { Kafka } = await import('kafkajs')"
     expect(importsForbidden({ path: 'query-api/a.ts', text: lazy })).toHaveLength(1)
   })

@@ -131,7 +131,7 @@ describe('variables', () => {
     const urls = ours.flatMap((name) =>
       Object.entries(service(name).environment).filter(([each]) => each.endsWith('DATABASE_URL')),
     )
-    expect(urls).toHaveLength(6)
+    expect(urls).toHaveLength(7)
     for (const [variable, value] of urls) {
       const url = new URL(value)
       const given =
@@ -148,6 +148,8 @@ describe('variables', () => {
     const { environment } = service('query-api')
     expect(environment.COMMAND_API_URL).toBe(`http://command-api:${portOf('command-api').port}`)
     expect(environment.RELAY_URL).toBe(`http://outbox-relay:${portOf('outbox-relay').port}`)
+    const [connectPort] = service('connect').ports?.[0]?.split(':').slice(-1) ?? []
+    expect(service('outbox-relay').environment.CONNECT_URL).toBe(`http://connect:${connectPort}`)
     expect(service('kafka').environment.KAFKA_ADVERTISED_LISTENERS).toContain(
       `PLAINTEXT://${environment.KAFKA_BROKERS},`,
     )
@@ -208,7 +210,7 @@ describe('ports', () => {
     expect(published(name, { [variable]: '5555' })).toEqual([`127.0.0.1:5555:${port}`])
   })
 
-  test.each(['POSTGRES', 'KAFKA'])('%s has the default port of npm start', (name) => {
+  test.each(['POSTGRES', 'KAFKA', 'CONNECT'])('%s has the default port of npm start', (name) => {
     const byDefault = new RegExp(`${name}_PORT: port\\((\\d+)\\)`)
     const [, port] = byDefault.exec(repositoryFile('local-stack/config.ts')) ?? []
     expect(published(name.toLowerCase())?.[0]?.split(':').slice(0, 2)).toEqual(['127.0.0.1', port])

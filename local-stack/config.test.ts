@@ -26,8 +26,10 @@ describe('the settings of npm start', () => {
         postgres: 25432,
         kafka: 29092,
         kafkaController: 29093,
+        connect: 28083,
       },
-      given: { brokers: undefined, databases: undefined },
+      needsConnect: false,
+      given: { brokers: undefined, connectUrl: undefined, databases: undefined },
     })
   })
 
@@ -64,7 +66,20 @@ describe('the settings of npm start', () => {
 
   test('take Kafka and the databases as given, each by itself', () => {
     const { given } = readStackConfig({ KAFKA_BROKERS: 'a:1, b:2' }, false)
-    expect(given).toEqual({ brokers: ['a:1', 'b:2'], databases: undefined })
+    expect(given).toEqual({
+      brokers: ['a:1', 'b:2'],
+      connectUrl: undefined,
+      databases: undefined,
+    })
+  })
+
+  test('start Kafka Connect where the relay drives a connector, or where it is asked for', () => {
+    expect(readStackConfig({ RELAY_MODE: 'debezium' }, false).needsConnect).toBe(true)
+    expect(readStackConfig({ SLUICE_CONNECT: '1' }, false).needsConnect).toBe(true)
+    expect(readStackConfig({ RELAY_MODE: 'polling' }, false).needsConnect).toBe(false)
+    const { given } = readStackConfig({ CONNECT_URL: 'http://connect:8083' }, false)
+    expect(given.connectUrl).toBe('http://connect:8083')
+    expect(problemsOf({ CONNECT_URL: 'connect:8083', SLUICE_CONNECT: 'yes' })).toHaveLength(2)
   })
 
   test('have no data folder when ephemeral', () => {

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { brokerList, port, postgresUrl, readEnvironment } from 'service/environment'
+import { brokerList, httpUrl, port, postgresUrl, readEnvironment } from 'service/environment'
 import { z } from 'zod'
 
 const loopback = ['127.0.0.1', 'localhost', '::1']
@@ -12,6 +12,7 @@ const ports = {
   POSTGRES_PORT: port(25432),
   KAFKA_PORT: port(29092),
   KAFKA_CONTROLLER_PORT: port(29093),
+  CONNECT_PORT: port(28083),
 }
 
 /** What `npm start` itself reads; the services read the rest of the environment unchanged. */
@@ -26,6 +27,10 @@ const variables = z
     KAFKA_BROKERS: brokerList.optional(),
     MIGRATOR_WRITE_DATABASE_URL: postgresUrl.optional(),
     MIGRATOR_READ_DATABASE_URL: postgresUrl.optional(),
+    CONNECT_URL: httpUrl.optional(),
+    SLUICE_CONNECT: z.enum(['0', '1'], { error: 'must be 0 or 1' }).default('0'),
+    /** The relay's own; which modes there are is for the relay to say. */
+    RELAY_MODE: z.string().optional(),
   })
   .superRefine((settings, context) => {
     const refuse = (name: string, message: string) =>
@@ -68,10 +73,14 @@ export function readStackConfig(environment: NodeJS.ProcessEnv, ephemeral: boole
       postgres: settings.POSTGRES_PORT,
       kafka: settings.KAFKA_PORT,
       kafkaController: settings.KAFKA_CONTROLLER_PORT,
+      connect: settings.CONNECT_PORT,
     },
+    /** Whether a relay may come to need Kafka Connect. */
+    needsConnect: settings.SLUICE_CONNECT === '1' || settings.RELAY_MODE === 'debezium',
     /** Servers of the user's own, used instead of starting one. */
     given: {
       brokers: settings.KAFKA_BROKERS,
+      connectUrl: settings.CONNECT_URL,
       databases: write === undefined || read === undefined ? undefined : { write, read },
     },
   }

@@ -47,6 +47,8 @@ export async function startPostgresContainer(
   const { port, password, settings = {} } = options
   const flags = Object.entries({
     wal_level: 'logical',
+    max_replication_slots: 30,
+    max_wal_senders: 30,
     max_prepared_transactions: 10,
     max_connections: 200,
     ...settings,

@@ -16,6 +16,7 @@ export type StackErrorCode =
   | 'jars_failed'
   | 'kafka_start_failed'
   | 'kafka_runtime_changed'
+  | 'connect_start_failed'
   | 'container_start_failed'
   | 'service_start_failed'
   | 'sample_failed'

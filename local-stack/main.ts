@@ -16,8 +16,9 @@ query API, and runs until Ctrl-C, which stops everything and keeps the data.
   --help        this text
 
 Variables: SLUICE_DATA_DIR (./.sluice), SLUICE_CACHE_DIR, HOST, AUTH, COMMAND_API_PORT,
-QUERY_API_PORT, RELAY_PORT, POSTGRES_PORT, KAFKA_PORT, KAFKA_CONTROLLER_PORT; KAFKA_BROKERS, or
-MIGRATOR_WRITE_DATABASE_URL with MIGRATOR_READ_DATABASE_URL, to use servers of your own.
+QUERY_API_PORT, RELAY_PORT, POSTGRES_PORT, KAFKA_PORT, KAFKA_CONTROLLER_PORT, CONNECT_PORT;
+SLUICE_CONNECT=1 starts Kafka Connect too; KAFKA_BROKERS, CONNECT_URL, or MIGRATOR_WRITE_DATABASE_URL
+with MIGRATOR_READ_DATABASE_URL, to use servers of your own.
 `
 
 const steps = openSteps(standardTerminal(process.env))

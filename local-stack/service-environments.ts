@@ -8,6 +8,8 @@ export type WiringOptions = {
   /** URLs of any role; each service gets its own role's name and password in its place. */
   databases: { write: string; read: string }
   brokers: string[]
+  /** Where Kafka Connect answers, if there is one for the relay to drive. */
+  connectUrl?: string | undefined
   secrets: Pick<Secrets, 'roles' | 'cursorSecret' | 'queryApiKey'>
   accessKeysFile: string
 }
@@ -31,6 +33,8 @@ export function wireServices(options: WiringOptions): Wiring {
         ...kafka,
         RELAY_PORT: String(ports.relay),
         WRITE_DATABASE_URL: role('sluice_relay', 'write'),
+        CDC_DATABASE_URL: role('sluice_cdc', 'write'),
+        ...(options.connectUrl === undefined ? {} : { CONNECT_URL: options.connectUrl }),
       },
     },
     'command-api': {

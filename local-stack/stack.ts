@@ -1,9 +1,15 @@
 // The package's face: what drills, benchmarks and tests of whole systems start and stop by hand.
 // Every handle has `pid`, `stop()` and `kill(signal)`; everything started belongs to a data folder.
 export { cacheFolder } from './config.ts'
+export {
+  connectJars,
+  startConnect,
+  type ConnectOptions,
+  type ConnectWorker,
+} from './connect/connect.ts'
 export { openDataFolder, type DataFolder } from './data-folder.ts'
 export { StackError, type StackErrorCode } from './errors.ts'
-export { ensureJars } from './kafka/jars.ts'
+export { ensureJars, type JarSet } from './kafka/jars.ts'
 export { findJava } from './kafka/java.ts'
 export { startKafka, type Kafka, type KafkaOptions } from './kafka/kafka.ts'
 export {

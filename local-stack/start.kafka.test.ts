@@ -5,7 +5,8 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { listConnectors } from 'connect/connector'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { lockHolder } from './processes/data-lock.ts'
 import { findFreePorts, requireFreePorts } from './processes/ports.ts'
 import { isSameProcess } from './processes/process-identity.ts'
@@ -29,8 +30,8 @@ beforeAll(async () => {
   parent = mkdtempSync(join(realpathSync(tmpdir()), 'sluice-start-'))
   chmodSync(parent, 0o755)
   folder = join(parent, 'data')
-  ports = await findFreePorts(6)
-  const [command, query, relay, postgres, kafka, controller] = ports.map(String)
+  ports = await findFreePorts(7)
+  const [command, query, relay, postgres, kafka, controller, connect] = ports.map(String)
   environment = {
     ...process.env,
     TMPDIR: parent,
@@ -41,6 +42,7 @@ beforeAll(async () => {
     POSTGRES_PORT: postgres,
     KAFKA_PORT: kafka,
     KAFKA_CONTROLLER_PORT: controller,
+    CONNECT_PORT: connect,
   }
 })
 afterEach(async () => {
@@ -211,6 +213,21 @@ test("README.md's own commands work as they stand, and print what it shows", asy
   for (const [index, { shown }] of lessons.entries()) {
     if (shown !== undefined) expect(JSON.parse(printed[index] ?? '')).toMatchObject(shown)
   }
+}, 90_000)
+
+test('npm start runs Kafka Connect where asked to, and stops it before Kafka', async () => {
+  environment.SLUICE_CONNECT = '1'
+  onTestFinished(() => void delete environment.SLUICE_CONNECT)
+  const start = npmStart('--ephemeral')
+  await start.says(/Ctrl-C stops everything/)
+  const url = `http://127.0.0.1:${ports[6]}`
+  expect(start.output()).toContain(`✓ Kafka Connect ${url}, pid`)
+  expect(await listConnectors({ url }, '')).toEqual([])
+  await start.end()
+  expect(start.output()).toMatch(
+    /✓ services +stopped[\s\S]*✓ Kafka Connect +stopped[\s\S]*✓ Kafka +stopped/,
+  )
+  await allPortsFree()
 }, 90_000)
 
 test('npm start -- --ephemeral leaves nothing behind, and a second Ctrl-C ends it at once', async () => {

@@ -1,12 +1,13 @@
 // The order of a start, one step each. What a step starts is pushed on one stack of things to
 // dispose, so that a failure, a Ctrl-C and the end all stop the same things in the opposite order:
-// services, Kafka, PostgreSQL, and last the folder's lock.
+// services, Kafka Connect, Kafka, PostgreSQL, and last the folder's lock.
 import type { StackConfig } from './config.ts'
 import { openDataFolder, type DataFolder } from './data-folder.ts'
 import { boundLogFile } from './processes/log-file.ts'
 import { requireFreePorts, type PortUse } from './processes/ports.ts'
 import { describeTrace, followSample } from './sample.ts'
 import { ensureAccessKeys, openSecrets, type Secrets } from './secrets.ts'
+import { useConnect } from './connect/connect-step.ts'
 import { runMigrations, useDatabases, useKafka } from './server-steps.ts'
 import { wireServices } from './service-environments.ts'
 import { startServices } from './service-steps.ts'
@@ -50,11 +51,12 @@ export async function startStack(options: StartOptions): Promise<AsyncDisposable
   const databases = await run(options, 'PostgreSQL', (step) => useDatabases(step, start))
   const brokers = await run(options, 'Kafka', (step) => useKafka(step, start))
   await run(options, 'migrations', (step) => runMigrations(step, { databases, brokers, secrets }))
+  const connectUrl = await connectUrlOf(start, brokers)
   const wiring = await run(options, 'access', async (step) => {
     const accessKeysFile = ensureAccessKeys(folder, secrets.developmentKey, secrets.queryApiKey)
     step.detail =
       config.auth === 'off' ? 'off: everybody may do everything' : secrets.developmentKey
-    return wireServices({ ...config, databases, brokers, secrets, accessKeysFile })
+    return wireServices({ ...config, databases, brokers, connectUrl, secrets, accessKeysFile })
   })
   await startServices(start, wiring)
   const addresses = {
@@ -96,7 +98,8 @@ async function lockFolder(
   return folder
 }
 
-async function checkPorts(step: Step, { host, ports, given }: StackConfig): Promise<void> {
+async function checkPorts(step: Step, config: StackConfig): Promise<void> {
+  const { host, ports, given } = config
   const use = (port: number, what: string, variable: string, at = '127.0.0.1'): PortUse => ({
     port,
     what,
@@ -109,6 +112,7 @@ async function checkPorts(step: Step, { host, ports, given }: StackConfig): Prom
     use(ports.relay, 'outbox-relay', 'RELAY_PORT', host),
     ...(given.databases ? [] : [use(ports.postgres, 'PostgreSQL', 'POSTGRES_PORT')]),
     ...(given.brokers ? [] : [use(ports.kafka, 'Kafka', 'KAFKA_PORT')]),
+    ...(startsConnect(config) ? [use(ports.connect, 'Kafka Connect', 'CONNECT_PORT')] : []),
     ...(given.brokers
       ? []
       : [use(ports.kafkaController, "Kafka's controller", 'KAFKA_CONTROLLER_PORT')]),
@@ -117,8 +121,18 @@ async function checkPorts(step: Step, { host, ports, given }: StackConfig): Prom
   step.detail = `${uses.map(({ port }) => port).join(' ')} are free`
 }
 
+/** A step of its own only where there is a Kafka Connect; undefined where there is none. */
+async function connectUrlOf(start: Start, brokers: string[]): Promise<string | undefined> {
+  const { config } = start
+  if (config.given.connectUrl === undefined && !config.needsConnect) return undefined
+  return run(start, 'Kafka Connect', (step) => useConnect(step, start, brokers))
+}
+
+const startsConnect = ({ needsConnect, given }: StackConfig) =>
+  needsConnect && given.connectUrl === undefined
+
 function boundLogs(folder: DataFolder, cleanup: AsyncDisposableStack): void {
-  const logs = ['postgres', 'kafka', ...serviceNames].map(folder.logFile)
+  const logs = ['postgres', 'kafka', 'connect', ...serviceNames].map(folder.logFile)
   const bound = () => logs.forEach((path) => boundLogFile(path, maxLogBytes))
   bound()
   const timer = setInterval(bound, boundLogsEveryMs).unref()

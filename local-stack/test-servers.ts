@@ -1,11 +1,12 @@
-// vitest's global setup: one PostgreSQL for the whole run and, where tests need it, one Kafka. Both
-// projects share them, though vitest loads this file once for each: so what is shared hangs on
+// vitest's global setup: one PostgreSQL for the whole run and, where tests need them, one Kafka and
+// one Kafka Connect. Both projects share them, though vitest loads this file once for each: so what is shared hangs on
 // globalThis, with a count of its users.
 import { createHash, randomBytes } from 'node:crypto'
 import { Client } from 'pg'
 import { migrate } from 'migrations/migrate'
 import type { TestProject } from 'vitest/node'
 import { cacheFolder } from './config.ts'
+import { offerTestWorker } from './connect/test-worker.ts'
 import { openDataFolder, type DataFolder } from './data-folder.ts'
 import { StackError } from './errors.ts'
 import { ensureJars } from './kafka/jars.ts'
@@ -23,6 +24,8 @@ declare module 'vitest' {
     postgresUrl: string
     /** Empty where no test needs Kafka. */
     brokers: string[]
+    /** Where a test asks for Kafka Connect; empty where no test needs Kafka. */
+    connectStarter: string
     testTemplates: TestTemplates
   }
 }
@@ -33,6 +36,7 @@ type Servers = {
   folder?: Promise<DataFolder>
   postgres?: Promise<{ url: string; templates: TestTemplates }>
   kafka?: Promise<string[]>
+  connectStarter?: Promise<string>
 }
 
 const shared = globalThis as typeof globalThis & { sluiceTestServers?: Servers }
@@ -56,6 +60,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
     project.provide('postgresUrl', postgres.url)
     project.provide('testTemplates', postgres.templates)
     project.provide('brokers', brokers)
+    project.provide(
+      'connectStarter',
+      needsKafka ? await (servers.connectStarter ??= offerConnect(servers, brokers)) : '',
+    )
     return release
   } catch (error) {
     await release()
@@ -124,6 +132,12 @@ async function useKafka(servers: Servers): Promise<string[]> {
   })
   servers.cleanup.defer(kafka.stop)
   return kafka.brokers
+}
+
+function offerConnect(servers: Servers, brokers: string[]): Promise<string> {
+  const { cleanup } = servers
+  const openFolder = () => (servers.folder ??= openTestFolder(cleanup))
+  return offerTestWorker({ brokers, openFolder, cleanup })
 }
 
 /** Kafka's jars from the cache that `npm start` uses too. */

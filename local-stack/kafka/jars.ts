@@ -1,5 +1,6 @@
-// Kafka's jars are fetched once and kept outside any data folder. A download goes into a folder of
-// its own that is renamed when whole: one that was killed half-way is never taken for the whole.
+// The jars of Kafka and of Kafka Connect are fetched once and kept outside any data folder. A
+// download goes into a folder of its own that is renamed when whole: one that was killed half-way is
+// never taken for the whole.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -18,10 +19,27 @@ import { fileURLToPath } from 'node:url'
 import { StackError } from '../errors.ts'
 import { mavenCommand } from './java.ts'
 
-const pom = fileURLToPath(new URL('./pom.xml', import.meta.url))
+/** What Maven can fetch as a whole. */
+export type JarSet = {
+  /** As it is said to people. */
+  title: string
+  /** Begins the name of its folder in the cache. */
+  name: string
+  pom: string
+  megabytes: number
+}
+
+const kafkaJars: JarSet = {
+  title: 'Kafka',
+  name: 'kafka',
+  pom: fileURLToPath(new URL('./pom.xml', import.meta.url)),
+  megabytes: 45,
+}
 const abandonedAfterMs = 3_600_000
 
 export type JarsOptions = {
+  /** The broker's by default. */
+  set?: JarSet
   cacheFolder: string
   environment: NodeJS.ProcessEnv
   /** Told how far the download is. */
@@ -30,25 +48,25 @@ export type JarsOptions = {
 }
 
 /** Where the jars are, or will be: the folder's name changes with every change of the pom. */
-export function jarsFolder(cacheFolder: string): string {
+export function jarsFolder(cacheFolder: string, { name, pom }: JarSet = kafkaJars): string {
   const version = createHash('sha256').update(readFileSync(pom)).digest('hex').slice(0, 12)
-  return join(cacheFolder, `kafka-${version}`)
+  return join(cacheFolder, `${name}-${version}`)
 }
 
-export function haveJars(cacheFolder: string): boolean {
-  return existsSync(jarsFolder(cacheFolder))
+export function haveJars(cacheFolder: string, set: JarSet = kafkaJars): boolean {
+  return existsSync(jarsFolder(cacheFolder, set))
 }
 
-/** The folder with Kafka's jars, downloaded by Maven when missing. Throws `jars_failed`. */
+/** The folder with the jars, downloaded by Maven when missing. Throws `jars_failed`. */
 export async function ensureJars(options: JarsOptions): Promise<string> {
-  const { cacheFolder } = options
-  const folder = jarsFolder(cacheFolder)
+  const { cacheFolder, set = kafkaJars } = options
+  const folder = jarsFolder(cacheFolder, set)
   if (existsSync(folder)) return folder
   mkdirSync(cacheFolder, { recursive: true })
   removeAbandoned(cacheFolder)
   const unfinished = mkdtempSync(join(cacheFolder, '.download-'))
   try {
-    await download(unfinished, options)
+    await download(unfinished, set, options)
     renameSync(unfinished, folder)
   } catch (error) {
     // Somebody else's download may have been there first; then ours is not needed.
@@ -60,7 +78,7 @@ export async function ensureJars(options: JarsOptions): Promise<string> {
 }
 
 /** Counts what Maven says it fetched, in its own words: `Downloaded from central: ... (18 kB at 9 kB/s)`. */
-export function downloadCounter(): (line: string) => string | undefined {
+export function downloadCounter(title = 'Kafka'): (line: string) => string | undefined {
   let files = 0
   let kilobytes = 0
   return (line) => {
@@ -68,19 +86,19 @@ export function downloadCounter(): (line: string) => string | undefined {
     if (amount === undefined) return undefined
     files++
     kilobytes += Number(amount) * (unit === 'MB' ? 1_000 : unit === 'kB' ? 1 : 0.001)
-    return `downloading Kafka by Maven: ${files} files, ${(kilobytes / 1_000).toFixed(1)} MB`
+    return `downloading ${title} by Maven: ${files} files, ${(kilobytes / 1_000).toFixed(1)} MB`
   }
 }
 
-async function download(target: string, options: JarsOptions): Promise<void> {
+async function download(target: string, set: JarSet, options: JarsOptions): Promise<void> {
   const { environment, progress, signal } = options
-  progress('downloading Kafka by Maven (about 45 MB, once)')
+  progress(`downloading ${set.title} by Maven (about ${set.megabytes} MB, once)`)
   const goal = 'dependency:copy-dependencies'
   const args = [
     '-B',
     '-Dstyle.color=never',
     '-f',
-    pom,
+    set.pom,
     goal,
     '-DincludeScope=runtime',
     `-DoutputDirectory=${target}`,
@@ -97,7 +115,7 @@ async function download(target: string, options: JarsOptions): Promise<void> {
       resolve(code === 0 ? undefined : (killed ?? `exit code ${code}`)),
     )
   })
-  const count = downloadCounter()
+  const count = downloadCounter(set.title)
   const last: string[] = []
   const read = (line: string) => {
     const text = count(line)
@@ -111,7 +129,7 @@ async function download(target: string, options: JarsOptions): Promise<void> {
   if (failure === undefined && readdirSync(target).some((name) => name.endsWith('.jar'))) return
   throw new StackError(
     'jars_failed',
-    `Maven could not fetch Kafka (${failure ?? 'no jars came'}); its last words:\n${last.join('\n')}`,
+    `Maven could not fetch ${set.title} (${failure ?? 'no jars came'}); its last words:\n${last.join('\n')}`,
   )
 }
 

@@ -35,6 +35,9 @@ const ourSettings = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
   wal_level: 'logical',
+  // A slot for the relay or its connector is one; the tests of both run side by side.
+  max_replication_slots: 30,
+  max_wal_senders: 30,
   max_prepared_transactions: 10,
   max_connections: 200,
   password_encryption: 'scram-sha-256',

@@ -10,8 +10,8 @@ import { StackError } from '../errors.ts'
 import { waitUntil } from '../wait-until.ts'
 import { isSameProcess, processIdentity } from './process-identity.ts'
 
-/** Later tiers are stopped later: services drain into Kafka and PostgreSQL while these still run. */
-const tiers = ['tool', 'service', 'kafka', 'postgres'] as const
+/** Later tiers are stopped later: services and connectors drain while Kafka and PostgreSQL still run. */
+const tiers = ['tool', 'service', 'connect', 'kafka', 'postgres'] as const
 export type Tier = (typeof tiers)[number]
 
 const recordSchema = z.object({
@@ -21,6 +21,9 @@ const recordSchema = z.object({
   identity: z.string(),
 })
 export type ProcessRecord = z.output<typeof recordSchema>
+
+/** Two kinds of Java process belong to a folder; this word in its command line tells one of them. */
+export const connectMainClass = 'org.apache.kafka.connect.cli.ConnectDistributed'
 
 const ownerVariable = 'SLUICE_DATA_FOLDER_OF_PROCESS'
 
@@ -125,12 +128,14 @@ function marked(folder: string): ProcessRecord[] {
     try {
       const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0')
       if (!environment.includes(`${ownerVariable}=${folder}`)) continue
-      const command = basename(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')[0] ?? '')
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+      const command = basename(words[0] ?? '')
       const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
       const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
       const identity = processIdentity(pid)
       if (identity === undefined) continue
-      found.set(pid, { record: { name: command, tier: tierOf(command), pid, identity }, parent })
+      const record = { name: command, tier: tierOf(words), pid, identity }
+      found.set(pid, { record, parent })
     } catch {
       // Another user's process, or one that ended while we looked.
     }
@@ -138,9 +143,11 @@ function marked(folder: string): ProcessRecord[] {
   return [...found.values()].filter(({ parent }) => !found.has(parent)).map(({ record }) => record)
 }
 
-function tierOf(command: string): Tier {
+function tierOf(words: readonly string[]): Tier {
+  const command = basename(words[0] ?? '')
   if (command === 'postgres') return 'postgres'
-  return command === 'java' ? 'kafka' : 'service'
+  if (command !== 'java') return 'service'
+  return words.includes(connectMainClass) ? 'connect' : 'kafka'
 }
 
 function signalProcess(record: ProcessRecord, signal: NodeJS.Signals): void {
