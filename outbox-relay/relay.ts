@@ -111,10 +111,12 @@ async function leadOnce(attempt: Attempt): Promise<void> {
   await using leadership = await openLeadership({ ...attempt, lease, start, save })
   const url = config.CDC_DATABASE_URL
   if (mode === 'wal' && url !== undefined) {
-    return leadByLog(leadership, { url, history: memory.wal })
+    // Awaited here: what is used is closed when this function returns.
+    await leadByLog(leadership, { url, history: memory.wal })
+  } else {
+    noteSource(attempt, 'polling')
+    await poll(leadership.polling)
   }
-  noteSource(attempt, 'polling')
-  await poll(leadership.polling)
 }
 
 /** Progress as saved, unless the server has lost commits since: then everything is to be read again. */

@@ -38,6 +38,7 @@ export async function testOutbox() {
   return {
     pool,
     relayUrl,
+    cdcUrl: databases.write('sluice_cdc'),
     superuserUrl: databases.write(),
     /** A session of the command side, whose transactions the test opens and ends. */
     writer: () => connect(databases.write('sluice_command')),

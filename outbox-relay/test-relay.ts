@@ -16,6 +16,9 @@ type LoggedError = { code?: string; message?: string; details?: Record<string, u
 
 export type RelayAnswer = {
   mode: string
+  source: string
+  waitingFor: string | null
+  slot: { name: string; walStatus: string; retainedBytes: number } | null
   leader: string | null
   epoch: string
   next: string
