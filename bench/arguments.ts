@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { BenchError } from './errors.ts'
 
-const partLetters = ['a', 'b', 'c', 'd', 'e'] as const
+const partLetters = ['a', 'b', 'c', 'd', 'e', 'f'] as const
 export type PartLetter = (typeof partLetters)[number]
 
 export type Arguments = {
@@ -17,7 +17,8 @@ export type Arguments = {
 export const usage = `npm run bench -- [options]
 
   --only a,b    some parts: a drain, b projection, c commit to readable, d deposits by HTTP,
-                e the relay's memory (measured while it drains, so it brings a)
+                e the relay's memory (measured while it drains, so it brings a),
+                f wal beside Debezium
   --quick       a fifth of the events, short measurements, two rounds
   --rounds N    each figure is the median of so many rounds (3)
   --json FILE   where the figures go (bench.json)

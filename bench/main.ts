@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { type Arguments, type PartLetter, readArguments, usage } from './arguments.ts'
 import { measureCatchUp } from './catch-up.ts'
+import { measureChangeCapture } from './change-capture.ts'
 import { measureDeposits } from './deposits.ts'
 import { measureDrain } from './drain.ts'
 import { BenchError } from './errors.ts'
@@ -35,6 +36,9 @@ async function bench({ parts, ...sizes }: Arguments, progress: Progress) {
   }
   if (parts.has('c')) await part('c', 'commit to readable', () => measureReadable(shared))
   if (parts.has('d')) await part('d', 'deposits', () => measureDeposits(shared))
+  if (parts.has('f')) {
+    await part('f', 'change capture', () => measureChangeCapture(shared))
+  }
   return { machine: describeMachine(servers.versions), results }
 }
 

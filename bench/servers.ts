@@ -11,7 +11,11 @@ import {
   openSecrets,
   type RoleName,
   asRole,
+  connectJars,
+  type ConnectWorker,
+  type JarSet,
   type ServiceName,
+  startConnect,
   startKafka,
   startPostgres,
   startService,
@@ -38,6 +42,8 @@ export type Servers = {
   checkpoint(): Promise<void>
   /** Starts a service on these databases; resolves when it listens. */
   service(databases: Databases, options: ServiceOptions): Promise<RunningService>
+  /** A Connect worker of its own each time; the caller's to stop. */
+  connectWorker(): Promise<ConnectWorker>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -124,6 +130,7 @@ export async function startServers(
       await listening(child, wiring.url)
       return { ...child, url: wiring.url, port: Number(new URL(wiring.url).port) }
     },
+    connectWorker: () => startWorker(dataFolder, brokers, progress),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
 }
@@ -145,16 +152,28 @@ async function startBroker(
   ports: { port: number; controllerPort: number },
   progress: Progress,
 ) {
+  return startKafka({ dataFolder, ...(await javaWith(progress)), ...ports })
+}
+
+async function startWorker(dataFolder: DataFolder, brokers: string[], progress: Progress) {
+  const [port = 0] = await findFreePorts(1)
+  const program = await javaWith(progress, connectJars)
+  return startConnect({ dataFolder, ...program, brokers, port, heapMb: 1_024 })
+}
+
+/** Java, and a server's jars: Kafka's when none are named. */
+async function javaWith(progress: Progress, set?: JarSet) {
   const found = findJava(process.env)
   if ('missing' in found) {
     throw new BenchError('servers_unavailable', `Kafka needs Java 17 or newer: ${found.missing}`)
   }
   const jars = await ensureJars({
+    ...(set === undefined ? {} : { set }),
     cacheFolder: cacheFolder(process.env),
     environment: process.env,
     progress: (text) => progress.tick(text),
   })
-  return startKafka({ dataFolder, jars, java: found.java, ...ports })
+  return { jars, java: found.java }
 }
 
 async function listening(child: Child, url: string): Promise<void> {
