@@ -16,11 +16,11 @@ export const controls: readonly Control[] = [
     service: 'outbox-relay',
     patches: [
       {
-        file: 'outbox-relay/polling.ts',
-        find: '      await publish(polling, batch)\n      saver.offer(batch.after)\n',
+        file: 'outbox-relay/publishing.ts',
+        find: '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n',
         put:
-          '      saver.offer(batch.after)\n      await saver.flush()\n' +
-          '      drill.point()\n      await publish(polling, batch)\n',
+          '    saver.offer(progressAt(rows.length))\n    await saver.flush()\n    drill.point()\n' +
+          '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n',
       },
     ],
     breaks: ['I1', 'I9'],

@@ -10,9 +10,13 @@ const at = (
   patch: Omit<SourcePatch, 'file'> & { file: string },
 ): KillPoint => ({ name, service, patch: { ...patch, file: `${service}/${patch.file}` } })
 
-const send = '      await publish(polling, batch)\n      saver.offer(batch.after)\n'
+const send = '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n'
+const confirmed = '    const after = progressAt(rows.length)\n    saver.offer(after)\n'
 const save = '    if (changed && !(await this.#options.save({ next: progress.next, gaps }))) {\n'
-const commitCommands = "  await client.query('commit')\n  return outcomes\n"
+const writeCommands = "  await Promise.all([\n    client.query({\n      name: 'write-batch',\n"
+const commitCommands =
+  '  else await writeAndCommit(client, { ...work.write, accounts: accountsOf(work) })\n' +
+  '  return outcomes\n'
 const commitChunk = "  await client.query('commit')\n  return result\n"
 
 export const killPoints: readonly KillPoint[] = [
@@ -22,14 +26,14 @@ export const killPoints: readonly KillPoint[] = [
     put: '    const batch = await reading\n    if (batch.rows.length > 0) drill.point()\n',
   }),
   at('outbox-relay', 'before produce', {
-    file: 'polling.ts',
+    file: 'publishing.ts',
     find: send,
-    put: `      drill.point()\n${send}`,
+    put: `    drill.point()\n${send}`,
   }),
   at('outbox-relay', 'after ack, before progress', {
-    file: 'polling.ts',
-    find: send,
-    put: send.replace('      saver', '      drill.point()\n      saver'),
+    file: 'publishing.ts',
+    find: confirmed,
+    put: confirmed.replace('    saver', '    drill.point()\n    saver'),
   }),
   at('outbox-relay', 'inside the progress transaction', {
     file: 'progress-saver.ts',
@@ -44,13 +48,13 @@ ${save}`,
   }),
   at('outbox-relay', 'during shutdown', {
     file: 'polling.ts',
-    find: '  }\n  await saver.flush()\n}\n',
-    put: '  }\n  drill.die()\n}\n',
+    find: "  await saver.flush()\n  // The connection is somebody else's next.\n",
+    put: '  if (stop.aborted) drill.die()\n  await saver.flush()\n',
   }),
   at('command-api', 'before commit', {
-    file: 'batch.ts',
-    find: commitCommands,
-    put: `  drill.point()\n${commitCommands}`,
+    file: 'ledger.ts',
+    find: writeCommands,
+    put: `  drill.point()\n${writeCommands}`,
   }),
   at('command-api', 'after commit, before the answer', {
     file: 'batch.ts',
