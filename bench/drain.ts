@@ -1,4 +1,5 @@
 import { variables as relayVariables } from 'outbox-relay/config'
+import { nodeFlags } from 'local-stack'
 import { figure, type Figure } from './figures.ts'
 import { flowOf } from './flow.ts'
 import { eventsPerAccount } from './outbox-fill.ts'
@@ -126,6 +127,8 @@ async function produceOnce(options: DrainOptions, producer: string, samples: Sam
       producer,
       events,
     },
+    // The relay's own, so that the same memory stands to the same client's disposal.
+    nodeFlags: nodeFlags['outbox-relay'] ?? [],
     onTick: (text) => progress.tick(text),
   })) as { perSecond: number }
   samples.add(`${producer} produce`, result.perSecond)

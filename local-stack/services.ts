@@ -14,7 +14,7 @@ export type ServiceName = (typeof serviceNames)[number]
  * The relay turns over a great deal and keeps little: unless told so, Node lets its heap grow to
  * twice what it needs before it collects. docker-compose.yml must say the same.
  */
-const nodeFlags: Partial<Record<ServiceName, readonly string[]>> = {
+export const nodeFlags: Partial<Record<ServiceName, readonly string[]>> = {
   'outbox-relay': ['--max-semi-space-size=8', '--max-old-space-size=128'],
 }
 

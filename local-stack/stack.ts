@@ -23,5 +23,11 @@ export { findFreePorts } from './processes/ports.ts'
 export { supervise, type Death, type Supervised } from './processes/supervisor.ts'
 export { ensureAccessKeys, openSecrets, type RoleName, type Secrets } from './secrets.ts'
 export { asRole, wireServices, type Wiring } from './service-environments.ts'
-export { serviceNames, startService, superviseService, type ServiceName } from './services.ts'
+export {
+  nodeFlags,
+  serviceNames,
+  startService,
+  superviseService,
+  type ServiceName,
+} from './services.ts'
 export { waitUntil } from './wait-until.ts'
