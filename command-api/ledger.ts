@@ -148,19 +148,19 @@ function accountOf(row: AccountRow): Account {
 const writeText = `
 with event as (
   select * from json_to_recordset($1) as e(
-    id uuid, account_id text, version bigint, type text, payload text, traceparent text,
+    id uuid, account_id text, version bigint, type text, payload json, traceparent text,
     correlationid text, causationid text, occurred_at timestamptz)
 ), queued as (
   insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload,
     source, specversion, traceparent, correlationid, causationid, occurred_at)
-  select id, 'account', account_id, version, type, payload::json,
+  select id, 'account', account_id, version, type, payload,
     'urn:sluice:command-api', '1.0', traceparent, correlationid, causationid, occurred_at
   from event order by account_id, version
   returning position, id
 ), recorded as (
   insert into ledger.account_events (account_id, version, id, type, payload, outbox_position,
     traceparent, correlationid, causationid, occurred_at)
-  select account_id, version, id, type, payload::json, position,
+  select account_id, version, id, type, payload, position,
     traceparent, correlationid, causationid, occurred_at
   from event join queued using (id)
 ), entry as (
@@ -188,9 +188,9 @@ with event as (
   returning a.id
 ), answered as (
   insert into ledger.idempotency (caller, key, fingerprint, status, body, etag, token, answered_at)
-  select caller, key, decode(fingerprint, 'hex'), status, body::json, etag, token, answered_at
+  select caller, key, decode(fingerprint, 'hex'), status, body, etag, token, answered_at
   from json_to_recordset($4) as k(caller text, key text, fingerprint text, status smallint,
-    body text, etag text, token text, answered_at timestamptz)
+    body json, etag text, token text, answered_at timestamptz)
 )
 select case when written.accounts <> $5 then
   ('accounts written: ' || written.accounts || ' of ' || $5)::integer end
@@ -210,7 +210,7 @@ export async function writeAndCommit(client: ClientBase, batch: BatchWrite): Pro
         JSON.stringify(batch.events.map(eventRow)),
         JSON.stringify(batch.events.flatMap(entryRows)),
         JSON.stringify(batch.accounts.map(accountRow)),
-        JSON.stringify(batch.answers.map(answerRow)),
+        `[${batch.answers.map(answerRow).join()}]`,
         batch.accounts.length,
       ],
     }),
@@ -224,7 +224,7 @@ function eventRow({ id, event, traceparent, correlationId, causationId }: Record
     account_id: event.payload.accountId,
     version: event.payload.after.version,
     type: event.type,
-    payload: JSON.stringify(event.payload),
+    payload: event.payload,
     traceparent,
     correlationid: correlationId,
     causationid: causationId,
@@ -267,14 +267,16 @@ function accountRow({ account, fromVersion }: BatchWrite['accounts'][number]) {
   }
 }
 
+/** As JSON text; the body, which is such text itself, stands in it as it is. */
 function answerRow({
   caller,
   key,
   fingerprint,
   answer,
   answeredAt,
-}: BatchWrite['answers'][number]) {
+}: BatchWrite['answers'][number]): string {
   const { status, body, etag, token } = answer
   const hex = fingerprint.toString('hex')
-  return { caller, key, fingerprint: hex, status, body, etag, token, answered_at: answeredAt }
+  const row = { caller, key, fingerprint: hex, status, etag, token, answered_at: answeredAt }
+  return `${JSON.stringify(row).slice(0, -1)},"body":${body}}`
 }
