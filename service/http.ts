@@ -166,6 +166,7 @@ function bodyOf({ body }: Request): unknown {
 
 function apiRequest(request: Request, response: Response): ApiRequest {
   const { caller, trace } = response.locals as { caller: Caller; trace: Trace }
+  let signal: AbortSignal | undefined
   return {
     method: request.method,
     path: request.path,
@@ -178,7 +179,10 @@ function apiRequest(request: Request, response: Response): ApiRequest {
     },
     caller,
     trace,
-    signal: hangUpSignal(response),
+    // Most requests never ask, and it costs as much as their routing.
+    get signal() {
+      return (signal ??= hangUpSignal(response))
+    },
   }
 }
 
