@@ -1,4 +1,3 @@
-import { variables as relayVariables } from 'outbox-relay/config'
 import { nodeFlags } from 'local-stack'
 import { figure, type Figure } from './figures.ts'
 import { flowOf } from './flow.ts'
@@ -13,8 +12,7 @@ import { runWorker } from './worker.ts'
 // Part a, with e: the real relay process drains a filled outbox, and beside it the same client sends
 // the same records from memory. Both are timed while records flow, neither while it starts.
 
-export const producerNames: readonly string[] =
-  'KAFKA_PRODUCER' in relayVariables.shape ? ['kafkajs', 'direct'] : ['kafkajs']
+const producerNames = ['kafkajs', 'direct'] as const
 
 export type DrainOptions = {
   servers: Servers

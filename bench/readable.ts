@@ -2,7 +2,6 @@ import { waitUntil } from 'local-stack'
 import { mustEqual } from './errors.ts'
 import { figure, type Figure } from './figures.ts'
 import { checkLedger } from './ledger-check.ts'
-import { producerNames } from './drain.ts'
 import type { PacedResult } from './paced-load.ts'
 import type { Progress } from './progress.ts'
 import { percentile, Samples } from './rounds.ts'
@@ -67,7 +66,7 @@ async function readOnce(options: ReadableOptions, round: number, samples: Sample
   await using cleanup = new AsyncDisposableStack()
   const ports = await freeServicePorts()
   // The producer that a relay has by default is the one measured last.
-  const env = { HEARTBEAT_SECONDS: '0', KAFKA_PRODUCER: producerNames.at(-1) ?? 'kafkajs' }
+  const env = { HEARTBEAT_SECONDS: '0' }
   for (const name of ['command-api', 'outbox-relay', 'query-api'] as const) {
     const service = await servers.service(databases, { name, label: name, env, ports })
     cleanup.defer(service.stop)

@@ -15,7 +15,7 @@ test('the defaults are those of the documentation', () => {
     RELAY_POLL_IDLE_MS: 50,
     RELAY_BATCH_ROWS: 1_000,
     KAFKA_BROKERS: ['127.0.0.1:29092'],
-    KAFKA_PRODUCER: 'kafkajs',
+    KAFKA_PRODUCER: 'direct',
   })
   expect(readConfig(required).RELAY_MODE).toBeUndefined()
 })
@@ -32,8 +32,8 @@ test('a mode asks for what it needs', () => {
 })
 
 test('the producer is one of two', () => {
-  const chosen = readConfig({ ...required, KAFKA_PRODUCER: 'direct' })
-  expect(chosen.KAFKA_PRODUCER).toBe('direct')
+  const chosen = readConfig({ ...required, KAFKA_PRODUCER: 'kafkajs' })
+  expect(chosen.KAFKA_PRODUCER).toBe('kafkajs')
   expect(() => readConfig({ ...required, KAFKA_PRODUCER: 'other' })).toThrow(
     'KAFKA_PRODUCER: must be direct or kafkajs',
   )

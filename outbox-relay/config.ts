@@ -13,7 +13,7 @@ import { modes, whyNot } from './modes.ts'
 /** `direct` encodes its record batches itself, at a part of the cost; both promise the same. */
 const producer = z
   .enum(['kafkajs', 'direct'], { error: 'must be direct or kafkajs' })
-  .default('kafkajs')
+  .default('direct')
 
 const settings = serviceEnvironment({
   RELAY_PORT: port(4030),
