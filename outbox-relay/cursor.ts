@@ -66,7 +66,7 @@ export type Batch = {
   rows: OutboxRow[]
   positions: bigint[]
   payloadBytes: number
-  /** The statement did not stop at a limit: what it did not return was not visible to it. */
+  /** It stopped at no limit, nor left the tail alone: what it did not return was not visible to it. */
   complete: boolean
   /** When the statement was sent, in milliseconds of `performance.now`. */
   sentMs: number
@@ -153,8 +153,9 @@ export function openCursor(connection: Queryable, limits: CursorLimits = default
       let payloadBytes = 0
       for (const row of rows) payloadBytes += Buffer.byteLength(row[12])
       // At or above the limit the statement may have stopped there; to call it stopped is safe.
-      const complete = rows.length < limits.rows && payloadBytes < limits.payloadBytes
-      const after = afterReading(before, { positions, complete })
+      const unstopped = rows.length < limits.rows && payloadBytes < limits.payloadBytes
+      const after = afterReading(before, { positions, complete: unstopped })
+      const complete = unstopped && readsTail(before, limits)
       return { rows, positions, payloadBytes, complete, sentMs, before, after }
     },
 
@@ -172,7 +173,10 @@ export function openCursor(connection: Queryable, limits: CursorLimits = default
   }
 }
 
-async function rowsFrom(connection: Queryable, { next, gaps }: Progress, limits: CursorLimits) {
+const readsTail = ({ gaps }: Progress, limits: CursorLimits) => gaps.length <= limits.openGaps
+
+async function rowsFrom(connection: Queryable, progress: Progress, limits: CursorLimits) {
+  const { next, gaps } = progress
   const rows = await queryText(connection, {
     name: 'relay-read',
     text: readRows,
@@ -181,7 +185,7 @@ async function rowsFrom(connection: Queryable, { next, gaps }: Progress, limits:
       bigintArray(gaps.map((gap) => gap.first)),
       bigintArray(gaps.map((gap) => gap.last)),
       limits.rows,
-      gaps.length > limits.openGaps ? 0 : limits.rows,
+      readsTail(progress, limits) ? limits.rows : 0,
       limits.payloadBytes,
     ],
     timeoutMs,

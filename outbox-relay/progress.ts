@@ -144,6 +144,7 @@ export function withoutPositions(ranges: readonly Range[], positions: readonly b
   for (const { first, last } of ranges) {
     let from = first
     for (let position; (position = positions[at]) !== undefined && position <= last; at += 1) {
+      if (position < from) continue
       if (from < position) left.push({ first: from, last: position - 1n })
       from = position + 1n
     }

@@ -29,11 +29,6 @@ export class Acknowledgement {
     return this.#settled
   }
 
-  /** Rows received and not confirmed. */
-  get inFlight(): number {
-    return this.#received - this.#confirmed
-  }
-
   begin(): void {
     assert(!this.#open, 'a transaction begins inside another')
     this.#open = true

@@ -57,15 +57,23 @@ export class PgoutputDecoder {
   decode(bytes: Buffer): Decoded {
     this.#bytes = bytes
     this.#at = 1
-    switch (bytes[0]) {
+    const decoded = this.#message()
+    if (decoded !== other && this.#at !== bytes.length) {
+      throw malformed(`${bytes.length - this.#at} more bytes than a message of its type has`)
+    }
+    return decoded
+  }
+
+  #message(): Decoded {
+    const type = this.#bytes[0]
+    switch (type) {
       case 0x49: // I
         return { kind: 'row', row: this.#insert() }
       case 0x42: // B
         this.#skip(20)
         return begin
       case 0x43: // C
-        this.#skip(9)
-        return { kind: 'commit', end: this.#take(8).readBigUInt64BE() }
+        return { kind: 'commit', end: this.#commit() }
       case 0x52: // R
         this.#relation()
         return other
@@ -75,10 +83,17 @@ export class PgoutputDecoder {
         return other
       default:
         throw malformed(
-          `a message of type ${JSON.stringify(String.fromCharCode(bytes[0] ?? 0))}: the publication ` +
+          `a message of type ${JSON.stringify(String.fromCharCode(type ?? 0))}: the publication ` +
             "must publish inserts only (publish = 'insert')",
         )
     }
+  }
+
+  #commit(): Lsn {
+    this.#skip(9)
+    const end = this.#take(8).readBigUInt64BE()
+    this.#skip(8)
+    return end
   }
 
   #insert(): OutboxRow {

@@ -6,7 +6,7 @@ import type { OutboxRow } from '../wire.ts'
  */
 export class ReceivedRows {
   readonly #limitBytes: number
-  #rows: OutboxRow[] = []
+  #rows: (OutboxRow | undefined)[] = []
   #at = 0
   #bytes = 0
   #arrived = Promise.withResolvers<void>()
@@ -43,17 +43,18 @@ export class ReceivedRows {
 
   /** The next rows, at most `limit`, until their payload reaches `payloadBytes`; at least one. */
   take(limit: number, payloadBytes: number): OutboxRow[] {
-    const from = this.#at
+    const taken: OutboxRow[] = []
     let bytes = 0
-    while (this.#at < this.#rows.length && this.#at - from < limit) {
+    while (this.#at < this.#rows.length && taken.length < limit) {
       const row = this.#rows[this.#at] as OutboxRow
       if (bytes > 0 && bytes + row[12].length > payloadBytes) break
       bytes += row[12].length
       this.#bytes -= sizeOf(row)
+      taken.push(row)
+      // Let go at once, whatever its size; the places go in pieces, since to shift them is dear.
+      this.#rows[this.#at] = undefined
       this.#at += 1
     }
-    const taken = this.#rows.slice(from, this.#at)
-    // What was taken is let go in pieces: to shift an array of many rows once per batch is dear.
     if (this.#at === this.#rows.length || this.#at > 20_000) {
       this.#rows = this.#rows.slice(this.#at)
       this.#at = 0

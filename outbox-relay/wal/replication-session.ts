@@ -9,21 +9,29 @@
 //   from us  'r' lsn64 written, lsn64 flushed, lsn64 applied, int64 time, int8 1 = answer at once
 import { replicationClient, sqlStateOf } from 'migrations/database'
 import type pg from 'pg'
+import { pause } from 'service/backoff'
 import { RelayError } from '../errors.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 
-/** Text of values as the wire contract needs it, and no statement that is given up half-way. */
+/**
+ * Text of values as the wire contract needs it, and nothing that is given up half-way: to make a slot
+ * waits for transactions, and to decode a large one is a transaction itself, as long as Kafka takes.
+ */
 const sessionSettings = {
   timezone: 'UTC',
   datestyle: 'ISO',
   statement_timeout: '0',
+  lock_timeout: '0',
+  transaction_timeout: '0',
   idle_session_timeout: '0',
 }
 
 /** How often the server is told how far we are, and asked to show that it is there. */
 const statusIntervalMs = 1_000
 /** A server that has been asked this long and said nothing is gone, whatever its socket says. */
-const silenceMs = 10_000
+const defaultSilenceMs = 10_000
+/** For slots of earlier leaders to go. */
+const removalMs = 5_000
 /** Between PostgreSQL's epoch (2000) and Unix's, in microseconds. */
 const epochOffsetUs = 946_684_800_000_000n
 
@@ -42,19 +50,23 @@ type CopyConnection = NodeJS.EventEmitter & {
   sendCopyFromChunk(chunk: Buffer): void
 }
 
+export type ReplicationOptions = { silenceMs?: number }
+
 export type Slot = { name: string; consistentPoint: Lsn }
 
 export class ReplicationSession {
   readonly #client: pg.Client
   readonly #connection: CopyConnection
+  readonly #silenceMs: number
   readonly #ended = Promise.withResolvers<never>()
   #timer: NodeJS.Timeout | undefined
   #handlers: ReplicationHandlers | undefined
   #heardMs = 0
   #paused = false
 
-  private constructor(client: pg.Client) {
+  private constructor(client: pg.Client, { silenceMs = defaultSilenceMs }: ReplicationOptions) {
     this.#client = client
+    this.#silenceMs = silenceMs
     this.#connection = (client as unknown as { connection: CopyConnection }).connection
     this.#ended.promise.catch(() => {})
     client.on('error', (error) => this.#fail(error))
@@ -62,37 +74,44 @@ export class ReplicationSession {
   }
 
   /** Connects. Throws what the server or the network says. */
-  static async open(url: string): Promise<ReplicationSession> {
+  static async open(url: string, options: ReplicationOptions = {}): Promise<ReplicationSession> {
     const client = replicationClient({
       url,
       applicationName: 'sluice-relay-wal',
       settings: sessionSettings,
     })
-    const session = new ReplicationSession(client)
+    const session = new ReplicationSession(client, options)
     await client.connect()
     return session
   }
 
-  /** Which server this is: its identifier and the timeline it writes. */
-  async identify(): Promise<{ systemIdentifier: string; timeline: string }> {
-    const { rows } = await this.#client.query<{ systemid: string; timeline: number }>(
-      'IDENTIFY_SYSTEM',
-    )
-    const [row] = rows
-    return { systemIdentifier: String(row?.systemid), timeline: String(row?.timeline) }
-  }
-
-  /** Ends and drops what relays before this one left: a walsender may outlive its relay's socket. */
-  async removeOtherSlots(): Promise<void> {
-    const ours = `slot_name ~ '^sluice_(wal|debezium)_' and database = current_database()`
-    await this.#client.query(
-      `select pg_terminate_backend(active_pid) from pg_replication_slots
-        where ${ours} and active_pid <> pg_backend_pid()`,
-    )
-    await this.#client.query(
-      `select pg_drop_replication_slot(slot_name) from pg_replication_slots
-        where ${ours} and active_pid is null and not temporary`,
-    )
+  /**
+   * Ends and drops what relays of this epoch and before it left: a walsender may outlive its relay's
+   * socket. Slots of later epochs are not ours to touch: we may have slept through our own end. Throws
+   * `slot_unusable` when somebody else keeps using one.
+   */
+  async removeSlotsUpTo(epoch: string): Promise<void> {
+    if (!/^\d{1,18}$/.test(epoch)) throw new TypeError(`not an epoch: ${epoch}`)
+    const ours =
+      `database = current_database() and active_pid is distinct from pg_backend_pid() ` +
+      `and substring(slot_name from '^sluice_(?:wal|debezium)_(\\d{1,18})$')::bigint <= ${epoch}`
+    const deadline = performance.now() + removalMs
+    for (;;) {
+      // A terminated one takes a moment, and only then its slot can be dropped.
+      const { rows } = await this.#client.query<{ slot_name: string }>(
+        `select slot_name, pg_terminate_backend(active_pid) from pg_replication_slots where ${ours}`,
+      )
+      if (rows.length === 0) return
+      if (performance.now() > deadline) {
+        const names = rows.map((row) => row.slot_name).join(', ')
+        throw new RelayError('slot_unusable', `slots of earlier leaders stay in use: ${names}`)
+      }
+      await this.#client.query(
+        `select pg_drop_replication_slot(slot_name) from pg_replication_slots
+          where ${ours} and active_pid is null`,
+      )
+      await pause(20)
+    }
   }
 
   /**
@@ -144,11 +163,6 @@ export class ReplicationSession {
     return this.#paused
   }
 
-  /** Tells the server at once how far it may forget. */
-  report(): void {
-    this.#sendStatus(false)
-  }
-
   /** Ends the session now, whatever it waits for; the slot goes with it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#fail(new Error('closed'))
@@ -173,7 +187,7 @@ export class ReplicationSession {
   #tick(): void {
     // What is paused hears nothing, by its own choice.
     const silentMs = this.#paused ? 0 : performance.now() - this.#heardMs
-    if (silentMs > silenceMs) {
+    if (silentMs > this.#silenceMs) {
       return this.#fail(new Error(`the server has said nothing for ${Math.round(silentMs)} ms`))
     }
     this.#sendStatus(true)

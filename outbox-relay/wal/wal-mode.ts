@@ -26,7 +26,9 @@ export async function leadByLog(
   await using entry = new WalEntry({
     url,
     db: pool,
+    epoch: lease.epoch,
     slotName,
+    assertHeld: () => lease.assertHeld(),
     firstPauseMs: shortLived === 0 ? 0 : backoffMs(shortLived, { firstMs: 500, capMs: 30_000 }),
     waiting: (why) => noteWaiting(notes, why),
     signal: lease.lost,

@@ -42,7 +42,6 @@ export async function streamLog(stream: WalStream): Promise<void> {
   await using sender = new LogSender(stream)
   while (!stop.aborted && !sender.failed.aborted) await sender.publishNext()
   await saver.flush()
-  sender.reportSettled()
   if (!stop.aborted) sender.failed.throwIfAborted()
 }
 
@@ -77,6 +76,9 @@ class LogSender {
     const loseLease = () => this.#failed.abort(stream.lost.reason)
     stream.lost.addEventListener('abort', loseLease, { once: true })
     if (stream.lost.aborted) loseLease()
+    // At once, though a batch may still wait for Kafka: a walsender that nobody answers keeps log, and
+    // keeps its server from shutting down.
+    this.failed.addEventListener('abort', () => void session[Symbol.asyncDispose](), { once: true })
     for (const signal of [stream.stop, this.failed]) {
       signal.addEventListener('abort', () => this.#rows.wake(), { once: true })
     }
@@ -98,11 +100,6 @@ class LogSender {
     this.#acknowledgement.confirmed(taken.length)
     const { session } = this.#stream.entered
     if (session.paused && this.#rows.low) session.resume()
-  }
-
-  reportSettled(): void {
-    this.#settled = this.#acknowledgement.settled
-    this.#stream.entered.session.report()
   }
 
   /** Rows come in commit order. Asked when they are confirmed: gaps may have closed meanwhile. */
