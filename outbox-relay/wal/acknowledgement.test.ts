@@ -1,3 +1,4 @@
+import assert from 'node:assert'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Acknowledgement } from './acknowledgement.ts'
@@ -78,23 +79,23 @@ class Stream {
     else if (!this.#open) this.#begin()
     else if (does === 'row') this.#row()
     else this.#commit(by)
-    expect(this.#of.settled).toBeGreaterThanOrEqual(before)
+    assert(this.#of.settled >= before, 'what is settled went back')
     this.check()
   }
 
   /** The server sends a transaction again as long as it was told less than the end of its commit. */
   check(): void {
     const unconfirmed = this.#begunAt[this.#confirmed]
-    if (unconfirmed !== undefined) expect(this.#of.settled).toBeLessThanOrEqual(unconfirmed)
-    if (this.#open) expect(this.#of.settled).toBeLessThanOrEqual(this.#begun)
+    assert(this.#of.settled <= (unconfirmed ?? this.#end), 'settled past a row in flight')
+    if (this.#open) assert(this.#of.settled <= this.#begun, 'settled inside a transaction')
   }
 
   finish(): void {
     if (this.#open) this.#commit(1)
     this.#confirm(Infinity)
-    expect(this.#of.settled).toBeGreaterThanOrEqual(this.#committed)
+    assert(this.#of.settled >= this.#committed, 'all is confirmed and not settled')
     this.#keepalive(1)
-    expect(this.#of.settled).toBe(this.#end)
+    assert.equal(this.#of.settled, this.#end)
   }
 
   #begin(): void {
