@@ -36,6 +36,7 @@ export function readLog({ session, slot }: { session: ReplicationSession; slot: 
     rows,
     /** Resolves with what ended the stream. */
     ended,
+    settled: () => settled,
     positions: () => rows.map((row) => BigInt(row[0])),
     /** Resolves once the row is there. */
     async until(position: bigint): Promise<void> {
