@@ -24,6 +24,9 @@ const sessionSettings = {
   lock_timeout: '0',
   transaction_timeout: '0',
   idle_session_timeout: '0',
+  // While it passes over a large transaction of others, a walsender listens to us only after half of
+  // this since it last did: the default of a minute would look like silence.
+  wal_sender_timeout: '10s',
 }
 
 /** How often the server is told how far we are, and asked to show that it is there. */

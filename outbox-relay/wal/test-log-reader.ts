@@ -3,8 +3,6 @@ import type { OutboxRow } from '../wire.ts'
 import { PgoutputDecoder } from './pgoutput.ts'
 import { type ReplicationOptions, ReplicationSession, type Slot } from './replication-session.ts'
 
-export type LogReader = ReturnType<typeof readLog>
-
 /** A session with a slot; the slot goes when it is disposed of. */
 export async function openSlot(url: string, name: string, options?: ReplicationOptions) {
   const session = await ReplicationSession.open(url, options)

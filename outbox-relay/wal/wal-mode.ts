@@ -2,6 +2,7 @@ import { backoffMs } from 'service/backoff'
 import type { Leadership } from '../leadership.ts'
 import { poll } from '../polling.ts'
 import { noteProgress, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
+import { awaitedRow } from './missing-row.ts'
 import { checkSlot, readSlot } from './slot.ts'
 import { WalEntry } from './wal-entry.ts'
 import { streamLog } from './wal-stream.ts'
@@ -53,6 +54,7 @@ export async function leadByLog(
       saver: polling.saver,
       cursor: leadership.cursor,
       readSlot: async () => checkSlot(await readSlot(pool, slotName), slotName),
+      awaitedRow: (progress) => awaitedRow(pool, progress),
       onSlot: (slot) => noteSlot(notes, slot),
       onProgress: (progress) => noteProgress(notes, progress),
       batchRows: polling.batchRows,

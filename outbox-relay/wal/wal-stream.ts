@@ -1,10 +1,12 @@
 import { pause } from 'service/backoff'
 import type { Cursor } from '../cursor.ts'
+import { RelayError } from '../errors.ts'
 import { afterProof, afterPublishing, isPublished, type Progress } from '../progress.ts'
 import type { Publish } from '../publishing.ts'
 import type { SlotState } from '../relay-state.ts'
 import type { OutboxRow } from '../wire.ts'
 import { Acknowledgement } from './acknowledgement.ts'
+import type { Awaited } from './missing-row.ts'
 import { PgoutputDecoder } from './pgoutput.ts'
 import { ReceivedRows } from './received-rows.ts'
 import type { Entered } from './wal-entry.ts'
@@ -17,6 +19,8 @@ export type WalStream = {
   cursor: Pick<Cursor, 'proveGaps'>
   /** Throws `slot_lost`. */
   readSlot: () => Promise<SlotState>
+  /** A row that is in the table and not published, and where the log ended after it. */
+  awaitedRow: (progress: Progress) => Promise<Awaited | undefined>
   onSlot: (slot: SlotState) => void
   onProgress: (progress: Progress) => void
   batchRows: number
@@ -31,6 +35,7 @@ const batchPayloadBytes = 8_000_000
 const settleIntervalMs = 100
 const gapIntervalMs = 250
 const slotIntervalMs = 1_000
+const awaitedIntervalMs = 2_000
 
 /**
  * Publishes what the log brings, until `stop` aborts; then saves. Throws what ended the stream
@@ -55,6 +60,7 @@ class LogSender {
   /** Saved as progress: the server may forget what is before. */
   #settled: bigint
   #progress: Progress
+  #awaited: Awaited | undefined
 
   constructor(stream: WalStream) {
     const { session, slot } = stream.entered
@@ -72,6 +78,7 @@ class LogSender {
       this.#every(settleIntervalMs, () => this.#settle()),
       this.#every(gapIntervalMs, () => this.#closeGaps()),
       this.#every(slotIntervalMs, async () => stream.onSlot(await stream.readSlot())),
+      this.#every(awaitedIntervalMs, () => this.#lookForMissing()),
     ].map((work) => work.catch((error: unknown) => this.#failed.abort(error)))
     const loseLease = () => this.#failed.abort(stream.lost.reason)
     stream.lost.addEventListener('abort', loseLease, { once: true })
@@ -148,6 +155,19 @@ class LogSender {
     if (proof.dead.length === 0) return
     this.#stream.saver.offer(this.#progress)
     this.#stream.onProgress(this.#progress)
+  }
+
+  async #lookForMissing(): Promise<void> {
+    const { position, end } = this.#awaited ?? {}
+    if (position === undefined || end === undefined || isPublished(this.#progress, position)) {
+      this.#awaited = await this.#stream.awaitedRow(this.#progress)
+    } else if (this.#acknowledgement.settled >= end) {
+      throw new RelayError(
+        'stream_lost',
+        `the log does not bring position ${position}, which is in the table: publication ` +
+          'sluice_outbox must have all of outbox.events',
+      )
+    }
   }
 
   async #every(intervalMs: number, work: () => Promise<void>): Promise<void> {

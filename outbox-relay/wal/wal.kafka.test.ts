@@ -136,3 +136,19 @@ test('a replication address of another database streams nothing, and says so', a
   expect(await wal.versions()).toEqual(complete(5, 10))
   await relay.stop('SIGTERM')
 })
+
+test('a stream that lives and lacks rows is noticed: polling sends them', async () => {
+  const { aggregateType } = wal
+  await using writer = await wal.superuser()
+  await using relay = await wal.relay()
+  await streaming(relay)
+  await writer.sql('alter publication sluice_outbox drop table outbox.events')
+  await writeHistory(writer, { aggregateType, accounts: 5, from: 1, to: 10 })
+  await drained(relay, writer)
+  expect((await relay.status()).lastError?.message).toMatch(/does not bring position 1,/)
+  await writer.sql('alter publication sluice_outbox add table outbox.events')
+  await streaming(relay, '1')
+  await writeHistory(writer, { aggregateType, accounts: 5, from: 11, to: 20 })
+  await drained(relay, writer)
+  expect(await wal.versions()).toEqual(complete(5, 20))
+}, 90_000)

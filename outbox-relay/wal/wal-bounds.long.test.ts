@@ -1,0 +1,174 @@
+import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
+import { testBrokers } from 'local-stack/test-databases'
+import { ensureTestJars } from 'local-stack/test-servers'
+import { waitUntil } from 'local-stack/wait-until'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type TestOutbox, testOutbox } from '../test-outbox.ts'
+import { ownServer } from './test-own-server.ts'
+import { openProxy, through } from './test-proxy.ts'
+import {
+  complete,
+  drained,
+  metric,
+  openWalTest,
+  residentBytes,
+  slotNames,
+  streaming,
+  writeHistory,
+} from './test-wal-relay.ts'
+
+let outbox: TestOutbox
+beforeEach(async () => {
+  outbox = await testOutbox()
+})
+afterEach(() => outbox[Symbol.asyncDispose]())
+
+/** A broker that can be reached only through a proxy, so that it can fall silent. */
+async function silentKafka() {
+  await using cleanup = new AsyncDisposableStack()
+  const dataFolder = cleanup.use(await openDataFolder())
+  const [port = 0, controllerPort = 0] = await findFreePorts(2)
+  const proxy = cleanup.use(await openProxy(port))
+  const found = findJava(process.env)
+  const java = 'java' in found ? found.java : 'java'
+  const kafka = await startKafka({
+    dataFolder,
+    jars: await ensureTestJars(),
+    java,
+    port,
+    controllerPort,
+    advertisedPort: proxy.port,
+    quickStart: true,
+  })
+  cleanup.defer(kafka.stop)
+  const kept = cleanup.move()
+  return { proxy, brokers: kafka.brokers, [Symbol.asyncDispose]: () => kept.disposeAsync() }
+}
+
+test(
+  '200,000 rows in one transaction pass through a heap of 96 MB',
+  { timeout: 240_000 },
+  async () => {
+    const wal = await openWalTest({ brokers: testBrokers(), ...outbox })
+    const { aggregateType } = wal
+    await using writer = await wal.superuser()
+    await using relay = await wal.relay({ NODE_OPTIONS: '--max-old-space-size=96' })
+    await streaming(relay)
+    const payloadBytes = 500
+    await writeHistory(writer, { aggregateType, accounts: 200, from: 1, to: 1_000, payloadBytes })
+    await drained(relay, writer)
+    const { epoch, source } = await relay.status()
+    expect({ epoch, source }).toEqual({ epoch: '1', source: 'wal' })
+    const dump = await wal.dump()
+    expect(new Set(dump.map(({ key, headers }) => `${key} ${headers[2]?.[1]}`)).size).toBe(200_000)
+    process.stdout.write(`resident ${Math.round((await residentBytes(relay)) / 1e6)} MB\n`)
+  },
+)
+
+test(
+  'a replication connection that falls silent is given up, and polling sends',
+  { timeout: 120_000 },
+  async () => {
+    await using proxy = await openProxy(Number(new URL(outbox.cdcUrl).port))
+    const cdcUrl = through(outbox.cdcUrl, proxy.port)
+    const wal = await openWalTest({ brokers: testBrokers(), ...outbox, cdcUrl })
+    const { aggregateType } = wal
+    await using writer = await wal.superuser()
+    await using relay = await wal.relay()
+    await streaming(relay)
+    proxy.silence()
+    const begunMs = performance.now()
+    await writeHistory(writer, { aggregateType, accounts: 5, from: 1, to: 20 })
+    await drained(relay, writer)
+    expect(performance.now() - begunMs).toBeLessThan(30_000)
+    expect((await relay.status()).source).toBe('polling')
+    proxy.heal()
+    await streaming(relay, '1')
+    await writeHistory(writer, { aggregateType, accounts: 5, from: 21, to: 30 })
+    await drained(relay, writer)
+    expect(await wal.versions()).toEqual(complete(5, 30))
+  },
+)
+
+describe('while Kafka is away', () => {
+  test(
+    'memory stays bounded, whatever is written, and all of it comes',
+    { timeout: 240_000 },
+    async () => {
+      await using kafka = await silentKafka()
+      const wal = await openWalTest({ brokers: kafka.brokers, ...outbox })
+      const { aggregateType } = wal
+      await using writer = await wal.superuser()
+      await using relay = await wal.relay()
+      await streaming(relay)
+      await writeHistory(writer, { aggregateType, accounts: 5, from: 1, to: 100 })
+      await drained(relay, writer)
+      // Kept as it is, the log is as large as what is written.
+      await writer.sql('alter table outbox.events alter column payload set storage external')
+      const before = await residentBytes(relay)
+      kafka.proxy.silence()
+      const payloadBytes = 10_000
+      for (let version = 101; version <= 500; version += 20) {
+        const history = {
+          aggregateType,
+          accounts: 100,
+          from: version,
+          to: version + 19,
+          payloadBytes,
+        }
+        await writeHistory(writer, history)
+      }
+      // Many looks of the slot later everything that would come in has come in.
+      const slots = async () => (await relay.status()).slot?.retainedBytes ?? 0
+      await waitUntil(async () => (await slots()) > 300_000_000, {
+        what: 'the log to be kept',
+        deadlineMs: 30_000,
+      })
+      const grown = (await residentBytes(relay)) - before
+      process.stdout.write(`resident grew by ${Math.round(grown / 1e6)} MB under 400 MB\n`)
+      expect(grown).toBeLessThan(200_000_000)
+      kafka.proxy.heal()
+      await drained(relay, writer)
+      const found = await wal.versions()
+      expect(found.size).toBe(100)
+      for (const [key, versions] of found) {
+        const from = Number(key.slice(2)) <= 5 ? 1 : 101
+        expect(versions).toEqual(Array.from({ length: 501 - from }, (_, n) => from + n))
+      }
+    },
+  )
+
+  test(
+    'the server can still be stopped fast, and nothing is lost',
+    { timeout: 240_000 },
+    async () => {
+      await using kafka = await silentKafka()
+      await using server = await ownServer()
+      const { url } = server
+      const wal = await openWalTest({
+        brokers: kafka.brokers,
+        relayUrl: url,
+        cdcUrl: url,
+        superuserUrl: url,
+      })
+      const { aggregateType } = wal
+      // A long lease: its end would end the stream too.
+      await using relay = await wal.relay({ RELAY_LEASE_MS: '120000' })
+      await streaming(relay)
+      {
+        await using writer = await wal.superuser()
+        kafka.proxy.silence()
+        await writeHistory(writer, { aggregateType, accounts: 5, from: 1, to: 100 })
+        expect(await slotNames(writer)).toEqual(['sluice_wal_1'])
+      }
+      expect(await server.stopFast()).toBeLessThan(10_000)
+      await server.startAgain()
+      kafka.proxy.heal()
+      await using writer = await wal.superuser()
+      await streaming(relay, '1')
+      await drained(relay, writer)
+      expect(await wal.versions()).toEqual(complete(5, 100))
+      expect(await metric(relay, 'sluice_relay_stream_losses_total')).toBeGreaterThan(0)
+    },
+  )
+})
