@@ -52,13 +52,13 @@ test(
     const wal = await openWalTest({ brokers: testBrokers(), ...outbox })
     const { aggregateType } = wal
     await using writer = await wal.superuser()
-    await using relay = await wal.relay({ NODE_OPTIONS: '--max-old-space-size=96' })
+    await using relay = await wal.relay({ NODE_OPTIONS: '--max-old-space-size=96', RELAY_LEASE_MS: '10000' })
     await streaming(relay)
     const payloadBytes = 500
     await writeHistory(writer, { aggregateType, accounts: 200, from: 1, to: 1_000, payloadBytes })
     await drained(relay, writer)
-    const { epoch, source } = await relay.status()
-    expect({ epoch, source }).toEqual({ epoch: '1', source: 'wal' })
+    const { epoch, source, lastError } = await relay.status()
+    expect({ epoch, source, lastError }).toEqual({ epoch: '1', source: 'wal', lastError: null })
     const dump = await wal.dump()
     expect(new Set(dump.map(({ key, headers }) => `${key} ${headers[2]?.[1]}`)).size).toBe(200_000)
     process.stdout.write(`resident ${Math.round((await residentBytes(relay)) / 1e6)} MB\n`)
@@ -99,7 +99,7 @@ describe('while Kafka is away', () => {
       const wal = await openWalTest({ brokers: kafka.brokers, ...outbox })
       const { aggregateType } = wal
       await using writer = await wal.superuser()
-      await using relay = await wal.relay()
+      await using relay = await wal.relay({ RELAY_LEASE_MS: '10000' })
       await streaming(relay)
       await writeHistory(writer, { aggregateType, accounts: 5, from: 1, to: 100 })
       await drained(relay, writer)
@@ -107,6 +107,7 @@ describe('while Kafka is away', () => {
       await writer.sql('alter table outbox.events alter column payload set storage external')
       const before = await residentBytes(relay)
       kafka.proxy.silence()
+      const silentMs = performance.now()
       const payloadBytes = 10_000
       for (let version = 101; version <= 500; version += 20) {
         const history = {
@@ -124,11 +125,15 @@ describe('while Kafka is away', () => {
         what: 'the log to be kept',
         deadlineMs: 30_000,
       })
+      // Longer than a walsender waits for a word of us.
+      const outlasted = () => performance.now() - silentMs > 15_000
+      await waitUntil(outlasted, { what: 'the timeout of the walsender', deadlineMs: 20_000 })
       const grown = (await residentBytes(relay)) - before
       process.stdout.write(`resident grew by ${Math.round(grown / 1e6)} MB under 400 MB\n`)
       expect(grown).toBeLessThan(200_000_000)
       kafka.proxy.heal()
       await drained(relay, writer)
+      expect((await relay.status()).epoch).toBe('1')
       const found = await wal.versions()
       expect(found.size).toBe(100)
       for (const [key, versions] of found) {
