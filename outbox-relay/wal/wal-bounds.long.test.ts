@@ -52,7 +52,10 @@ test(
     const wal = await openWalTest({ brokers: testBrokers(), ...outbox })
     const { aggregateType } = wal
     await using writer = await wal.superuser()
-    await using relay = await wal.relay({ NODE_OPTIONS: '--max-old-space-size=96', RELAY_LEASE_MS: '10000' })
+    await using relay = await wal.relay({
+      NODE_OPTIONS: '--max-old-space-size=96',
+      RELAY_LEASE_MS: '10000',
+    })
     await streaming(relay)
     const payloadBytes = 500
     await writeHistory(writer, { aggregateType, accounts: 200, from: 1, to: 1_000, payloadBytes })
