@@ -18,7 +18,7 @@ export type WalTestOptions = {
   superuserUrl: string
 }
 
-const deadlineMs = 60_000
+const deadlineMs = 120_000
 
 export async function openWalTest({ brokers, relayUrl, cdcUrl, superuserUrl }: WalTestOptions) {
   const aggregateType = `wal-${randomUUID()}`
