@@ -68,7 +68,10 @@ export async function startRelay(environment: Record<string, string>) {
   }
   await waitUntil(() => logged('started') !== undefined || ended(), {
     what: 'the relay to start',
-    deadlineMs: 20_000,
+    deadlineMs: 60_000,
+  }).catch(async (error: unknown) => {
+    await stop('SIGKILL')
+    throw error
   })
   return relay
 }
