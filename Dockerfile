@@ -14,13 +14,14 @@ WORKDIR /sluice
 COPY package.json package-lock.json .npmrc ./
 COPY service/package.json service/
 COPY kafka/package.json kafka/
+COPY connect/package.json connect/
 COPY migrations/package.json migrations/
 COPY command-api/package.json command-api/
 COPY outbox-relay/package.json outbox-relay/
 COPY query-api/package.json query-api/
 # Only what these workspaces need: no test tools, and none of the servers of local-stack.
 RUN npm ci --omit=dev --no-update-notifier \
-  -w service -w kafka -w migrations -w command-api -w outbox-relay -w query-api
+  -w service -w kafka -w connect -w migrations -w command-api -w outbox-relay -w query-api
 
 FROM ${NODE_IMAGE}
 ENV NODE_ENV=production

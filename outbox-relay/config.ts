@@ -26,6 +26,7 @@ const settings = serviceEnvironment({
   RELAY_LEASE_MS: wholeNumber(5_000, { min: 200, max: 300_000 }),
   RELAY_POLL_BUSY_MS: wholeNumber(5, { min: 1, max: 60_000 }),
   RELAY_POLL_IDLE_MS: wholeNumber(50, { min: 1, max: 60_000 }),
+  RELAY_STANDSTILL_MS: wholeNumber(30_000, { min: 1_000, max: 3_600_000 }),
   RELAY_BATCH_ROWS: wholeNumber(1_000, { min: 1, max: 20_000 }),
 })
 

@@ -4,6 +4,7 @@ import {
   type GapProof,
   type Progress,
   type Range,
+  type Reading,
   upTo,
   withoutHolders,
   withoutPositions,
@@ -79,6 +80,8 @@ export type Cursor = {
   read(progress: Progress): Promise<Batch>
   /** Looks only at the open gaps, for whoever has the rows from elsewhere: which will stay empty? */
   proveGaps(progress: Progress): Promise<GapProof>
+  /** What is visible and not published, in one snapshot, for whoever publishes it elsewhere. */
+  visible(progress: Progress): Promise<Reading>
 }
 
 /** Settings of the session that reads: an index scan, whatever the statistics say. */
@@ -170,6 +173,12 @@ export function openCursor(connection: Queryable, limits: CursorLimits = default
         visible.length < visibleLimit || last === undefined ? looked : upTo(looked, last)
       return { observed, dead: withoutPositions(covered, visible) }
     },
+
+    async visible({ next, gaps }) {
+      const tail = gaps.length > limits.openGaps ? [] : [{ first: next, last: lastPosition }]
+      const positions = await positionsIn(connection, [...gaps, ...tail])
+      return { positions, complete: positions.length < visibleLimit }
+    },
   }
 }
 
@@ -196,6 +205,8 @@ async function rowsFrom(connection: Queryable, progress: Progress, limits: Curso
 
 /** More are not looked at together: a large transaction may be visible long before it is decoded. */
 const visibleLimit = 100_000
+/** Of a bigint. */
+const lastPosition = 2n ** 63n - 1n
 
 /** Visible positions in these ranges, ascending, at most `visibleLimit`. */
 async function positionsIn(connection: Queryable, ranges: readonly Range[]): Promise<bigint[]> {
@@ -204,6 +215,7 @@ async function positionsIn(connection: Queryable, ranges: readonly Range[]): Pro
     text: `select position from unnest($1::bigint[], $2::bigint[]) as gap (first, last)
              cross join lateral (
                select position from outbox.events where position between gap.first and gap.last
+                order by position limit ${visibleLimit}
              ) as found
             order by position limit ${visibleLimit}`,
     values: [

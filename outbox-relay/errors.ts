@@ -1,5 +1,6 @@
 /** Every way in which the relay refuses to go on, or says why it waits. */
 export type RelayErrorCode =
+  | 'connector_lost'
   | 'event_refused'
   | 'foreign_server'
   | 'lease_lost'

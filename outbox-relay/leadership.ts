@@ -104,6 +104,7 @@ function untilLost(cursor: Cursor, lost: AbortSignal): Cursor {
   return {
     read: (progress) => orAborted(cursor.read(progress), lost),
     proveGaps: (progress) => orAborted(cursor.proveGaps(progress), lost),
+    visible: (progress) => orAborted(cursor.visible(progress), lost),
   }
 }
 

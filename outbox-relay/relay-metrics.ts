@@ -31,6 +31,14 @@ export function openRelayMetrics(
   gauge('slot_retained_bytes', 'Log that the server keeps for the slot in use', () =>
     state.slot === null ? 0 : state.slot.retainedBytes,
   )
+  gauge(
+    'connector_checkpoint_age_seconds',
+    'Since the connector was last known to be where the log is',
+    () => (state.connector === null ? 0 : (performance.now() - state.connector.passedMs) / 1_000),
+  )
+  gauge('connector_standstill', '1 while the connector moves nothing that it should', () =>
+    state.connector?.standsStill === true ? 1 : 0,
+  )
   registerTableGauges(registry, tableStatus)
   return counters(registers)
 }
@@ -66,6 +74,16 @@ function counters(registers: Registry[]) {
     streamLosses: new Counter({
       name: 'sluice_relay_stream_losses_total',
       help: 'Ends of a replication stream that nobody asked for; polling took over',
+      registers,
+    }),
+    connectorRestarts: new Counter({
+      name: 'sluice_relay_connector_restarts_total',
+      help: 'Restarts of a connector that had FAILED',
+      registers,
+    }),
+    standstills: new Counter({
+      name: 'sluice_relay_connector_standstills_total',
+      help: 'Times that the connector moved nothing for too long',
       registers,
     }),
     stepBacks: new Counter({

@@ -25,6 +25,17 @@ export type SlotState = {
   confirmedFlush: string | null
 }
 
+/** A connector that sends, as Kafka Connect has it. */
+export type ConnectorSeen = {
+  name: string
+  /** Kafka Connect's word, or `away` or `missing`. */
+  state: string
+  tasks: string[]
+  /** When the last checkpoint was passed, of `performance.now`. */
+  passedMs: number
+  standsStill: boolean
+}
+
 type LastError = { code: string; message: string; at: string }
 
 /** What this process is doing, for `GET /relay` and the metrics. One per process, changed in place. */
@@ -35,6 +46,7 @@ export type RelayState = {
   /** Why the source is another than the mode, or what it takes so long. */
   waitingFor: string | null
   slot: SlotState | null
+  connector: ConnectorSeen | null
   /** Of the present or last leadership of this process. */
   epoch: string | null
   /** As read, which is ahead of what is saved. */
@@ -50,6 +62,7 @@ export function newRelayState(): RelayState {
     source: 'polling',
     waitingFor: null,
     slot: null,
+    connector: null,
     epoch: null,
     next: 0n,
     openGaps: 0,
@@ -119,6 +132,17 @@ export function noteProgress({ state, log }: Notes, { next, gaps }: Progress): v
 
 export function noteSlot({ state }: Notes, slot: SlotState | null): void {
   state.slot = slot
+}
+
+export function noteConnector({ state }: Notes, connector: ConnectorSeen | null): void {
+  state.connector = connector
+}
+
+/** A connector that looks well, or does not, and has not moved. */
+export function noteStandstill({ state, metrics, log }: Notes, what: string): void {
+  metrics.standstills.inc()
+  log.error({ event: 'standstill' }, what)
+  state.lastError = lastError('standstill', what)
 }
 
 /** A mode that was asked for and cannot be. */

@@ -3,6 +3,8 @@ import type { Pool } from 'migrations/database'
 import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Config } from './config.ts'
+import { leadByConnector, whyNoConnector } from './debezium/debezium-mode.ts'
+import { Sweep } from './debezium/leftovers.ts'
 import { isUnrecoverable, RelayError } from './errors.ts'
 import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
@@ -109,7 +111,14 @@ async function leadOnce(attempt: Attempt): Promise<void> {
     return saved
   }
   await using leadership = await openLeadership({ ...attempt, lease, start, save })
-  const url = config.CDC_DATABASE_URL
+  const { CDC_DATABASE_URL: url, CONNECT_URL: connectUrl } = config
+  if (mode === 'debezium' && url !== undefined && connectUrl !== undefined) {
+    const standstillMs = config.RELAY_STANDSTILL_MS
+    await leadByConnector(leadership, { cdcUrl: url, connectUrl, standstillMs })
+    return
+  }
+  await using beside = new AsyncDisposableStack()
+  beside.use(new Sweep({ db: pool, lease, log, connectUrl, cdcUrl: url, own: false }))
   if (mode === 'wal' && url !== undefined) {
     // Awaited here: what is used is closed when this function returns.
     await leadByLog(leadership, { url, history: memory.wal })
@@ -149,10 +158,10 @@ async function chosenMode(attempt: Attempt, lease: Lease): Promise<Mode> {
   const { config, pool, me } = attempt
   const present = lease.row.mode as Mode
   const { mode, asked } = modeWanted(lease.row, config.RELAY_MODE)
-  const refusal = whyNot(mode, config)
+  const refusal = whyNot(mode, config) ?? (asked ? await whyNotNow(mode, attempt) : undefined)
   if (refusal !== undefined) {
     noteRefusal(attempt, asked ? `${refusal}: the mode stays ${present}` : refusal)
-    return 'polling'
+    return asked && whyNot(present, config) === undefined ? present : 'polling'
   }
   if (!asked) return mode
   const reason = `RELAY_MODE is ${mode}`
@@ -162,6 +171,12 @@ async function chosenMode(attempt: Attempt, lease: Lease): Promise<Mode> {
     (await saveMode(pool, lease.epoch, { mode, variable: mode }))
   if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
   return mode
+}
+
+/** What is away when a mode is asked for refuses it; what goes away later is waited for. */
+async function whyNotNow(mode: Mode, { config, stop }: Attempt): Promise<string | undefined> {
+  if (mode !== 'debezium' || config.CONNECT_URL === undefined) return undefined
+  return whyNoConnector(config.CONNECT_URL, stop)
 }
 
 /** Aborts `delayMs` after `stop` did. */

@@ -9,8 +9,8 @@ export const backlogBound = 10_000
 
 /**
  * `GET /relay`: mode, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
- * the same on every replica; source, waitingFor, slot, lastBatch and lastError are of the process that
- * answers.
+ * the same on every replica; source, waitingFor, slot, connector, lastBatch and lastError are of the
+ * process that answers.
  */
 export function relayRoute(db: Queryable, state: RelayState): Route {
   return {
@@ -23,10 +23,18 @@ export function relayRoute(db: Queryable, state: RelayState): Route {
         })
       })
       const { source, waitingFor, slot, lastBatch, lastError } = state
-      const process = { source, waitingFor, slot, lastBatch, lastError }
+      const connector = connectorStatus(state)
+      const process = { source, waitingFor, slot, connector, lastBatch, lastError }
       return { status: 200, body: { ...status, ...process } }
     },
   }
+}
+
+function connectorStatus({ connector }: RelayState) {
+  if (connector === null) return null
+  const { name, state, tasks, standsStill, passedMs } = connector
+  const checkpointAgeMs = Math.round(performance.now() - passedMs)
+  return { name, state, tasks, standsStill, checkpointAgeMs }
 }
 
 /** Judges this process and its Postgres only: a standby is ready, and so is a leader without Kafka. */

@@ -19,6 +19,13 @@ export type RelayAnswer = {
   source: string
   waitingFor: string | null
   slot: { name: string; walStatus: string; retainedBytes: number } | null
+  connector: {
+    name: string
+    state: string
+    tasks: string[]
+    standsStill: boolean
+    checkpointAgeMs: number
+  } | null
   leader: string | null
   epoch: string
   next: string

@@ -227,7 +227,8 @@ function identifier(name: string): string {
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
 
-function slotProblem(error: unknown): unknown {
+/** A server that cannot give a slot, with what to set there. */
+export function slotProblem(error: unknown): unknown {
   const state = sqlStateOf(error)
   const advice: Record<string, string> = {
     '53400': 'all replication slots are in use: raise max_replication_slots, or drop one',
