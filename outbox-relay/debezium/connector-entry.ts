@@ -10,7 +10,7 @@ import type { Batch } from '../cursor.ts'
 import { handsOver, holdersEnded } from '../handover.ts'
 import type { Queryable } from '../text-query.ts'
 import { removeMadeUpTo } from './leftovers.ts'
-import type { Names } from './names.ts'
+import type { Names } from '../names.ts'
 import { createSlot, dropSlots, withCdc } from './slots.ts'
 
 export type EntryOptions = {

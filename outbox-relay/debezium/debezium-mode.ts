@@ -6,7 +6,7 @@ import type { Progress } from '../progress.ts'
 import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
 import { ConnectorEntry, leaveConnector } from './connector-entry.ts'
 import { Sweep } from './leftovers.ts'
-import { type Names, namesOf } from './names.ts'
+import { type Names, namesOf } from '../names.ts'
 import { WatchedConnector } from './watched-connector.ts'
 
 // One leadership in debezium mode: polls until the handover, then a connector sends and this process

@@ -3,7 +3,7 @@ import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Lease } from '../lease.ts'
 import type { Queryable } from '../text-query.ts'
-import { madeUpTo, type Names, namesOf } from './names.ts'
+import { madeUpTo, type Names, namesOf } from '../names.ts'
 import { dropSlots, withCdc } from './slots.ts'
 
 /** Where connectors and slots are; a place that is not known has none. */

@@ -28,7 +28,7 @@ import {
   type Health,
   type Sighting,
 } from './connector-health.ts'
-import type { Names } from './names.ts'
+import type { Names } from '../names.ts'
 
 export type Watched = {
   connectUrl: string

@@ -97,7 +97,7 @@ export class ReplicationSession {
     if (!/^\d{1,18}$/.test(epoch)) throw new TypeError(`not an epoch: ${epoch}`)
     const ours =
       `database = current_database() and active_pid is distinct from pg_backend_pid() ` +
-      `and substring(slot_name from '^sluice_(?:wal|debezium)_(\\d{1,18})$')::bigint <= ${epoch}`
+      `and substring(slot_name from '^sluice_(?:wal|debezium)_(?:\\d+_)?(\\d{1,18})$')::bigint <= ${epoch}`
     const deadline = performance.now() + removalMs
     for (;;) {
       // A terminated one takes a moment, and only then its slot can be dropped.

@@ -167,7 +167,7 @@ describe('while Kafka is away', () => {
         await using writer = await wal.superuser()
         kafka.proxy.silence()
         await writeHistory(writer, { aggregateType, accounts: 5, from: 1, to: 100 })
-        expect(await slotNames(writer)).toEqual(['sluice_wal_1'])
+        expect(await slotNames(writer)).toEqual([expect.stringMatching(/^sluice_wal_\d+_1$/)])
       }
       expect(await server.stopFast()).toBeLessThan(10_000)
       await server.startAgain()

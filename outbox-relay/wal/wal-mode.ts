@@ -1,5 +1,6 @@
 import { backoffMs } from 'service/backoff'
 import type { Leadership } from '../leadership.ts'
+import { namesOf } from '../names.ts'
 import { poll } from '../polling.ts'
 import { noteProgress, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
 import { awaitedRow } from './missing-row.ts'
@@ -22,7 +23,7 @@ export async function leadByLog(
   { url, history }: { url: string; history: WalHistory },
 ): Promise<void> {
   const { polling, pool, lease, stop, notes } = leadership
-  const slotName = `sluice_wal_${lease.epoch}`
+  const { walSlot: slotName } = await namesOf(pool, lease)
   const { shortLived } = history
   await using entry = new WalEntry({
     url,

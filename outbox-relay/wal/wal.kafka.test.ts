@@ -98,7 +98,7 @@ test('a leader that dies is followed by one with a slot of its own, and the old 
   await writeHistory(writer, { aggregateType, accounts: 5, from: 61, to: 80 })
   await drained(second, writer)
   expect(await wal.versions()).toEqual(complete(5, 80))
-  expect(await slotNames(writer)).toEqual(['sluice_wal_2'])
+  expect(await slotNames(writer)).toEqual([expect.stringMatching(/^sluice_wal_\d+_2$/)])
 }, 90_000)
 
 test('a walsender that is terminated: polling takes over, then a new stream, and all of it is told', async () => {

@@ -1,5 +1,5 @@
-import type { Lease } from '../lease.ts'
-import { type Queryable, queryText } from '../text-query.ts'
+import type { Lease } from './lease.ts'
+import { type Queryable, queryText } from './text-query.ts'
 
 // A slot's name is one of the whole server's, a connector's one of the whole worker's: both carry the
 // database that they are for. The number at their end is the epoch that made them. A leader removes
@@ -7,6 +7,8 @@ import { type Queryable, queryText } from '../text-query.ts'
 
 export type Names = {
   epoch: string
+  /** Of the slots of the modes wal and debezium. */
+  walSlot: string
   slot: string
   connector: string
   /** Of every connector of this database, whatever its epoch. */
@@ -27,6 +29,7 @@ export async function namesOf(
   const connectorPrefix = `sluice-outbox-${row.serverIdentifier}-${oid}-`
   return {
     epoch,
+    walSlot: `sluice_wal_${oid}_${epoch}`,
     slot: `sluice_debezium_${oid}_${epoch}`,
     connector: `${connectorPrefix}${epoch}`,
     connectorPrefix,
