@@ -31,10 +31,14 @@ export type RelayAnswer = {
 
 export type RelayProcess = Awaited<ReturnType<typeof startRelay>>
 
+/** `KAFKA_PRODUCER=direct vitest run ...` has every relay use that producer. */
+const { KAFKA_PRODUCER } = process.env
+const chosen = KAFKA_PRODUCER === undefined ? {} : { KAFKA_PRODUCER }
+
 /** A relay as its own process, on a port of its own. Resolves when it answers HTTP. */
 export async function startRelay(environment: Record<string, string>) {
   const child = spawn(process.execPath, [fileURLToPath(new URL('./main.ts', import.meta.url))], {
-    env: { PATH: process.env.PATH, AUTH: 'off', RELAY_PORT: '0', ...environment },
+    env: { PATH: process.env.PATH, AUTH: 'off', RELAY_PORT: '0', ...chosen, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const exited = once(child, 'exit').then(([code, signal]: unknown[]) => ({ code, signal }))

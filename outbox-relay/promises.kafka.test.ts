@@ -1,0 +1,325 @@
+import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
+import { ensureTestJars } from 'local-stack/test-servers'
+import { waitUntil } from 'local-stack/wait-until'
+import { describe, expect, test } from 'vitest'
+import { testedModes, type TestedMode } from './test-modes.ts'
+import type { RelayProcess } from './test-relay.ts'
+import { openServer, ownServers } from './test-server.ts'
+import { drained, openStage, sendsBy, type Stage } from './test-stage.ts'
+import { headerOf, kept } from './test-topic.ts'
+
+// What the relay promises, whatever its mode. What is particular to one mode is tested beside it.
+
+const limitMs = 60_000
+
+describe.each(testedModes)('in mode $name', (mode) => {
+  describe('every committed row arrives, in order and once more at worst', () => {
+    carrying(mode)
+  })
+  describe('the leader', () => {
+    leading(mode)
+  })
+  describe('what no waiting can mend', () => {
+    ending(mode)
+  })
+  describe('what passes is waited for:', () => {
+    waiting(mode)
+  })
+})
+
+const leads = (relay: RelayProcess) =>
+  waitUntil(() => relay.logged('leading') !== undefined, { what: 'it to lead' })
+
+/** Something more is saved as published. */
+async function advances(relay: RelayProcess): Promise<void> {
+  const { next } = await relay.status()
+  await waitUntil(async () => (await relay.status()).next !== next, {
+    what: 'progress',
+    deadlineMs: 20_000,
+    intervalMs: 3,
+  })
+}
+
+async function expectKept(stage: Stage, more = {}): Promise<void> {
+  expect(await stage.findings()).toMatchObject({ ...kept, ...more })
+}
+
+function carrying(mode: TestedMode): void {
+  test('from before it began, from while it began, and from afterwards', async () => {
+    await using stage = await openStage(mode)
+    await stage.makeTopic()
+    await stage.insert(stage.history(20, 1, 30))
+    await using relay = await stage.relay()
+    const inserting = stage.insert(stage.history(20, 31, 60), 5)
+    await sendsBy(relay, mode)
+    await inserting
+    await stage.insert(stage.history(20, 61, 70))
+    await drained(relay, stage)
+    await expectKept(stage)
+  })
+
+  test('past transactions that commit late, roll back, or give a savepoint up', async () => {
+    await using stage = await openStage(mode)
+    await stage.makeTopic()
+    const { aggregateType } = stage
+    const one = (aggregateId: string, version: number) => ({ aggregateType, aggregateId, version })
+    await using relay = await stage.relay()
+    await sendsBy(relay, mode)
+    await using late = await stage.session()
+    await using never = await stage.session()
+    await using other = await stage.session()
+    await late.sql('begin')
+    await late.insert(one('late', 1))
+    await never.sql('begin')
+    await never.insert(one('never', 1))
+    await other.insert(one('other', 1))
+    await other.sql('begin; savepoint s')
+    await other.insert(one('never', 2))
+    await other.sql('rollback to savepoint s')
+    await other.insert(one('other', 2))
+    await other.sql('commit')
+    await never.sql('rollback')
+    await late.insert(one('late', 2), one('other', 3))
+    await late.sql('commit')
+    await drained(relay, stage)
+    await expectKept(stage, { repeated: 0 })
+    expect(await stage.dump()).toHaveLength(5)
+  })
+
+  test('of one transaction with thousands of rows', async () => {
+    await using stage = await openStage(mode)
+    await stage.makeTopic()
+    await using relay = await stage.relay({ RELAY_BATCH_ROWS: '300' })
+    await sendsBy(relay, mode)
+    await stage.insert(stage.history(50, 1, 60), 3_000)
+    await drained(relay, stage)
+    await expectKept(stage)
+  })
+
+  test(
+    'through kill -9 of the relay, again and again',
+    async () => {
+      await using stage = await openStage(mode)
+      await stage.makeTopic()
+      const inserting = stage.insert(stage.history(40, 1, 150))
+      for (const late of [false, true, false, true]) {
+        await using relay = await stage.relay({ RELAY_BATCH_ROWS: '25' })
+        await leads(relay)
+        if (late) await sendsBy(relay, mode)
+        else await advances(relay)
+        await relay.stop('SIGKILL')
+      }
+      await inserting
+      await using relay = await stage.relay()
+      await drained(relay, stage)
+      await expectKept(stage)
+    },
+    limitMs,
+  )
+}
+
+function leading(mode: TestedMode): void {
+  test(
+    'that is killed is replaced after its lease, and the other is ready all the time',
+    async () => {
+      await using stage = await openStage(mode)
+      await stage.makeTopic()
+      await using first = await stage.relay()
+      await sendsBy(first, mode)
+      await using second = await stage.relay()
+      await stage.insert(stage.history(10, 1, 10))
+      await drained(first, stage)
+      expect((await fetch(`${second.url}/readyz`)).status).toBe(200)
+      expect(second.logged('leading')).toBeUndefined()
+      const { leader } = await second.status()
+      await first.stop('SIGKILL')
+      await stage.insert(stage.history(10, 11, 20))
+      await drained(second, stage)
+      const after = await second.status()
+      expect(after.epoch).toBe('2')
+      expect(after.leader).not.toBe(leader)
+      await expectKept(stage)
+    },
+    limitMs,
+  )
+
+  test(
+    'that is asked to stop saves, hands over at once and exits with 0',
+    async () => {
+      await using stage = await openStage(mode)
+      await stage.makeTopic()
+      // With a lease of five minutes nobody takes over by waiting.
+      const lease = { RELAY_LEASE_MS: '300000' }
+      await using first = await stage.relay(lease)
+      await sendsBy(first, mode)
+      await using second = await stage.relay(lease)
+      const inserting = stage.insert(stage.history(20, 1, 60))
+      await advances(first)
+      expect(await first.stop('SIGTERM')).toEqual({ code: 0, signal: null })
+      await leads(second)
+      await inserting
+      await drained(second, stage)
+      await expectKept(stage, mode.savesAllAtStop ? { repeated: 0 } : {})
+    },
+    limitMs,
+  )
+
+  test(
+    'that is paused and wakes up after the takeover sends nothing new and stands by',
+    async () => {
+      await using stage = await openStage(mode)
+      await stage.makeTopic()
+      await using first = await stage.relay()
+      await sendsBy(first, mode)
+      await using second = await stage.relay()
+      const inserting = stage.insert(stage.history(20, 1, 60))
+      await advances(first)
+      void first.stop('SIGSTOP')
+      await leads(second)
+      await inserting
+      void first.stop('SIGCONT')
+      await waitUntil(() => first.logged('leading_ended') !== undefined, { what: 'it to notice' })
+      await drained(second, stage)
+      await expectKept(stage)
+      expect((await second.status()).epoch).toBe('2')
+    },
+    limitMs,
+  )
+}
+
+function ending(mode: TestedMode): void {
+  test(
+    'an event that Kafka refuses ends it: all before is published and saved, nothing after',
+    async () => {
+      await using stage = await openStage(mode)
+      const { aggregateType } = stage
+      await stage.makeTopic()
+      await using relay = await stage.relay()
+      await sendsBy(relay, mode)
+      await using session = await stage.session()
+      const payload = JSON.stringify('x'.repeat(1_100_000))
+      const events = [
+        ...stage.history(3, 1, 5),
+        { aggregateType, aggregateId: 'huge', version: 1, payload },
+        ...stage.history(3, 6, 6),
+      ]
+      const positions = await session.insert(...events)
+      expect(await relay.exited).toEqual({ code: 1, signal: null })
+      expect(relay.logged('process_failed')?.err).toMatchObject({
+        code: 'event_refused',
+        details: { position: String(positions[15]), aggregateId: 'huge', version: '1' },
+      })
+      expect(JSON.stringify(relay.lines)).not.toContain('xxxxx')
+      await expectKept(stage, { lost: 4 })
+      expect(new Set((await stage.dump()).map((record) => headerOf(record, 'id'))).size).toBe(15)
+      const { rows } = await session.client.query('select next_position, leader from outbox.relay')
+      expect(rows).toEqual([{ next_position: String(positions[15]), leader: null }])
+    },
+    limitMs,
+  )
+
+  test('progress that was made on another server: nothing is published', async () => {
+    await using stage = await openStage(mode)
+    await stage.makeTopic()
+    await stage.insert(stage.history(1, 1, 1))
+    await using session = await stage.session()
+    await session.sql(`update outbox.relay set system_identifier = '1'`)
+    await using relay = await stage.relay()
+    expect(await relay.exited).toEqual({ code: 1, signal: null })
+    expect(relay.logged('process_failed')?.err?.code).toBe('foreign_server')
+    expect(await stage.dump()).toEqual([])
+  })
+}
+
+function waiting(mode: TestedMode): void {
+  test('a topic that is not there', async () => {
+    await using stage = await openStage(mode)
+    await stage.insert(stage.history(2, 1, 3))
+    await using relay = await stage.relay()
+    const waits = async () => (await relay.status()).lastError?.code === 'publish_failed'
+    await waitUntil(waits, { what: 'the failure to be told' })
+    expect((await fetch(`${relay.url}/readyz`)).status).toBe(200)
+    expect((await relay.status()).backlog).toBe(6)
+    expect(relay.lines.some(({ msg }) => /run npm run migrate/.test(msg ?? ''))).toBe(true)
+    await stage.makeTopic()
+    await drained(relay, stage)
+    await expectKept(stage)
+  })
+
+  test('its connections cut by the server', async () => {
+    await using stage = await openStage(mode)
+    await stage.makeTopic()
+    await using relay = await stage.relay()
+    await sendsBy(relay, mode)
+    await using session = await stage.session()
+    const inserting = stage.insert(stage.history(5, 1, 100))
+    for (let cuts = 0; cuts < 3; cuts += 1) {
+      await advances(relay)
+      await session.sql(`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()
+          and (application_name like 'sluice-%' or backend_type = 'walsender')`)
+      await stage.insert([{ ...stage.history(1, cuts + 1, cuts + 1)[0]!, aggregateId: 'cut' }])
+    }
+    await inserting
+    await drained(relay, stage)
+    await expectKept(stage)
+  })
+
+  test.runIf(ownServers)(
+    'PostgreSQL stopped, and killed',
+    async () => {
+      await using server = await openServer()
+      await using stage = await openStage(mode, { outbox: server.place })
+      await stage.makeTopic()
+      await using relay = await stage.relay()
+      await sendsBy(relay, mode)
+      for (const [n, away] of [server.stop, server.crash].entries()) {
+        await stage.insert(stage.history(10, 10 * n + 1, 10 * n + 10))
+        await away()
+        await waitUntil(async () => (await fetch(`${relay.url}/readyz`)).status === 503, {
+          what: 'it to be noticed',
+        })
+        await server.start()
+      }
+      await stage.insert(stage.history(10, 21, 30))
+      await sendsBy(relay, mode)
+      await drained(relay, stage)
+      await expectKept(stage)
+      expect(relay.logged('step_back')).toBeUndefined()
+    },
+    limitMs,
+  )
+
+  const java = findJava(process.env)
+  test.runIf(mode.anyKafka && 'java' in java && ownServers)(
+    'Kafka killed',
+    async () => {
+      await using folder = await openDataFolder()
+      const [port = 0, controllerPort = 0] = await findFreePorts(2)
+      const jars = await ensureTestJars()
+      // A killed broker is let back in only when its old session has run out.
+      const properties = { 'broker.session.timeout.ms': 1_500, 'broker.heartbeat.interval.ms': 300 }
+      const where = { dataFolder: folder, jars, port, controllerPort, properties, heapMb: 256 }
+      const start = () => startKafka({ ...where, java: 'java' in java ? java.java : '' })
+      let broker = await start()
+      await using cleanup = new AsyncDisposableStack()
+      cleanup.defer(() => broker.stop())
+      await using stage = await openStage(mode, { brokers: broker.brokers })
+      await stage.makeTopic()
+      await using relay = await stage.relay()
+      await sendsBy(relay, mode)
+      const inserting = stage.insert(stage.history(20, 1, 100))
+      await advances(relay)
+      broker.kill('SIGKILL')
+      await broker.exited
+      const fails = async () => (await relay.status()).lastError?.code === 'publish_failed'
+      await waitUntil(fails, { what: 'the failure to be told', deadlineMs: 20_000 })
+      expect((await fetch(`${relay.url}/readyz`)).status).toBe(200)
+      await inserting
+      broker = await start()
+      await drained(relay, stage)
+      await expectKept(stage)
+    },
+    120_000,
+  )
+}
