@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
-// Three tiers, told apart by the file's name: `x.test.ts` touches no server, `x.pg.test.ts` needs
-// PostgreSQL, `x.kafka.test.ts` needs Kafka too. One server of each kind serves the whole run.
+// Tiers, told apart by the file's name: `x.test.ts` touches no server, `x.pg.test.ts` needs PostgreSQL,
+// `x.kafka.test.ts` needs Kafka too. One server of each kind serves the whole run. `x.long.test.ts` is
+// as that, takes minutes, and runs by `npm run test:long` only.
 const servers = './local-stack/test-servers.ts'
 
 export default defineConfig({
@@ -15,11 +16,12 @@ export default defineConfig({
         test: {
           name: 'pure',
           include: ['**/*.test.ts'],
-          exclude: ['**/node_modules/**', '**/*.pg.test.ts', '**/*.kafka.test.ts'],
+          exclude: ['**/node_modules/**', '**/*.{pg,kafka,long}.test.ts'],
         },
       },
       { test: { name: 'pg', include: ['**/*.pg.test.ts'], globalSetup: [servers] } },
       { test: { name: 'kafka', include: ['**/*.kafka.test.ts'], globalSetup: [servers] } },
+      { test: { name: 'long', include: ['**/*.long.test.ts'], globalSetup: [servers] } },
     ],
   },
 })

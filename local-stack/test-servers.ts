@@ -51,7 +51,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await servers.cleanup.disposeAsync()
   }
   try {
-    const needsKafka = project.name === 'kafka'
+    const needsKafka = project.name === 'kafka' || project.name === 'long'
     const [postgres, brokers] = await Promise.all([
       (servers.postgres ??= usePostgres(servers)),
       needsKafka ? (servers.kafka ??= useKafka(servers)) : [],

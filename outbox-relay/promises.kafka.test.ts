@@ -1,14 +1,12 @@
-import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
-import { ensureTestJars } from 'local-stack/test-servers'
 import { waitUntil } from 'local-stack/wait-until'
 import { describe, expect, test } from 'vitest'
 import { testedModes, type TestedMode } from './test-modes.ts'
-import type { RelayProcess } from './test-relay.ts'
 import { openServer, ownServers } from './test-server.ts'
-import { drained, openStage, sendsBy, type Stage } from './test-stage.ts'
+import { advances, drained, leads, openStage, sendsBy, type Stage } from './test-stage.ts'
 import { headerOf, kept } from './test-topic.ts'
 
-// What the relay promises, whatever its mode. What is particular to one mode is tested beside it.
+// What the relay promises, whatever its mode. What is particular to one mode is tested beside it,
+// and what takes long is in `promises.long.test.ts`.
 
 const limitMs = 60_000
 
@@ -26,19 +24,6 @@ describe.each(testedModes)('in mode $name', (mode) => {
     waiting(mode)
   })
 })
-
-const leads = (relay: RelayProcess) =>
-  waitUntil(() => relay.logged('leading') !== undefined, { what: 'it to lead' })
-
-/** Something more is saved as published. */
-async function advances(relay: RelayProcess): Promise<void> {
-  const { next } = await relay.status()
-  await waitUntil(async () => (await relay.status()).next !== next, {
-    what: 'progress',
-    deadlineMs: 20_000,
-    intervalMs: 3,
-  })
-}
 
 async function expectKept(stage: Stage, more = {}): Promise<void> {
   expect(await stage.findings()).toMatchObject({ ...kept, ...more })
@@ -101,15 +86,15 @@ function carrying(mode: TestedMode): void {
     async () => {
       await using stage = await openStage(mode)
       await stage.makeTopic()
-      const inserting = stage.insert(stage.history(40, 1, 150))
+      await using writing = await stage.keepWriting(20)
       for (const late of [false, true, false, true]) {
         await using relay = await stage.relay({ RELAY_BATCH_ROWS: '25' })
         await leads(relay)
         if (late) await sendsBy(relay, mode)
-        else await advances(relay)
+        await advances(relay)
         await relay.stop('SIGKILL')
       }
-      await inserting
+      await writing.stop()
       await using relay = await stage.relay()
       await drained(relay, stage)
       await expectKept(stage)
@@ -153,11 +138,12 @@ function leading(mode: TestedMode): void {
       await using first = await stage.relay(lease)
       await sendsBy(first, mode)
       await using second = await stage.relay(lease)
-      const inserting = stage.insert(stage.history(20, 1, 60))
+      await using writing = await stage.keepWriting(20)
       await advances(first)
       expect(await first.stop('SIGTERM')).toEqual({ code: 0, signal: null })
       await leads(second)
-      await inserting
+      await advances(second)
+      await writing.stop()
       await drained(second, stage)
       await expectKept(stage, mode.savesAllAtStop ? { repeated: 0 } : {})
     },
@@ -172,16 +158,17 @@ function leading(mode: TestedMode): void {
       await using first = await stage.relay()
       await sendsBy(first, mode)
       await using second = await stage.relay()
-      const inserting = stage.insert(stage.history(20, 1, 60))
+      await using writing = await stage.keepWriting(20)
       await advances(first)
       void first.stop('SIGSTOP')
       await leads(second)
-      await inserting
+      await advances(second)
       void first.stop('SIGCONT')
       await waitUntil(() => first.logged('leading_ended') !== undefined, { what: 'it to notice' })
+      await writing.stop()
       await drained(second, stage)
       await expectKept(stage)
-      expect((await second.status()).epoch).toBe('2')
+      expect(first.lines.filter(({ event }) => event === 'leading')).toHaveLength(1)
     },
     limitMs,
   )
@@ -252,15 +239,15 @@ function waiting(mode: TestedMode): void {
     await using relay = await stage.relay()
     await sendsBy(relay, mode)
     await using session = await stage.session()
-    const inserting = stage.insert(stage.history(5, 1, 100))
+    await using writing = await stage.keepWriting(5)
     for (let cuts = 0; cuts < 3; cuts += 1) {
       await advances(relay)
       await session.sql(`select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()
           and (application_name like 'sluice-%' or backend_type = 'walsender')`)
-      await stage.insert([{ ...stage.history(1, cuts + 1, cuts + 1)[0]!, aggregateId: 'cut' }])
     }
-    await inserting
+    await advances(relay)
+    await writing.stop()
     await drained(relay, stage)
     await expectKept(stage)
   })
@@ -288,38 +275,5 @@ function waiting(mode: TestedMode): void {
       expect(relay.logged('step_back')).toBeUndefined()
     },
     limitMs,
-  )
-
-  const java = findJava(process.env)
-  test.runIf(mode.anyKafka && 'java' in java && ownServers)(
-    'Kafka killed',
-    async () => {
-      await using folder = await openDataFolder()
-      const [port = 0, controllerPort = 0] = await findFreePorts(2)
-      const jars = await ensureTestJars()
-      // A killed broker is let back in only when its old session has run out.
-      const properties = { 'broker.session.timeout.ms': 1_500, 'broker.heartbeat.interval.ms': 300 }
-      const where = { dataFolder: folder, jars, port, controllerPort, properties, heapMb: 256 }
-      const start = () => startKafka({ ...where, java: 'java' in java ? java.java : '' })
-      let broker = await start()
-      await using cleanup = new AsyncDisposableStack()
-      cleanup.defer(() => broker.stop())
-      await using stage = await openStage(mode, { brokers: broker.brokers })
-      await stage.makeTopic()
-      await using relay = await stage.relay()
-      await sendsBy(relay, mode)
-      const inserting = stage.insert(stage.history(20, 1, 100))
-      await advances(relay)
-      broker.kill('SIGKILL')
-      await broker.exited
-      const fails = async () => (await relay.status()).lastError?.code === 'publish_failed'
-      await waitUntil(fails, { what: 'the failure to be told', deadlineMs: 20_000 })
-      expect((await fetch(`${relay.url}/readyz`)).status).toBe(200)
-      await inserting
-      broker = await start()
-      await drained(relay, stage)
-      await expectKept(stage)
-    },
-    120_000,
   )
 }

@@ -3,6 +3,7 @@ import { createTopic } from 'kafka/test-topics'
 import { dumpTopic } from 'kafka/topic-dump'
 import { testBrokers } from 'local-stack/test-databases'
 import { waitUntil } from 'local-stack/wait-until'
+import { pause } from 'service/backoff'
 import type { TestedMode } from './test-modes.ts'
 import { connect, type EventToInsert, testOutbox } from './test-outbox.ts'
 import { type RelayProcess, startRelay } from './test-relay.ts'
@@ -59,12 +60,43 @@ export async function openStage(mode: TestedMode, places: StagePlaces = {}) {
         await writer.insert(...events.slice(at, at + rowsPerStatement))
       }
     },
+    /** Writes the next version of each account, again and again, until it is disposed of. */
+    keepWriting: (accounts: number) => keepWriting(outbox, aggregateType, accounts),
     dump,
     /** What the topic holds, held against every row that the table has of this stage. */
     async findings() {
       return findingsIn(await dump(), await committedEvents(outbox, aggregateType), partitions)
     },
     [Symbol.asyncDispose]: () => moved.disposeAsync(),
+  }
+}
+
+async function keepWriting({ superuserUrl }: OutboxPlace, aggregateType: string, accounts: number) {
+  const ended = new AbortController()
+  const writer = await connect(superuserUrl)
+  const writing = (async () => {
+    for (let version = 1; !ended.signal.aborted; version += 1) {
+      await writer.insert(
+        ...Array.from({ length: accounts }, (_, account) => ({
+          aggregateType,
+          aggregateId: `w-${account}`,
+          version,
+        })),
+      )
+      await pause(20, ended.signal)
+    }
+  })()
+  // Heard of at `stop`.
+  writing.catch(() => {})
+  const stop = async () => {
+    ended.abort()
+    await writing
+  }
+  return {
+    stop,
+    async [Symbol.asyncDispose]() {
+      await stop().finally(() => writer[Symbol.asyncDispose]())
+    },
   }
 }
 
@@ -109,4 +141,17 @@ export async function drained(relay: RelayProcess, stage: Stage): Promise<void> 
     },
     { what: 'everything to be published', deadlineMs: 30_000 },
   )
+}
+
+export const leads = (relay: RelayProcess) =>
+  waitUntil(() => relay.logged('leading') !== undefined, { what: 'it to lead', deadlineMs: 20_000 })
+
+/** Something more is saved as published. */
+export async function advances(relay: RelayProcess): Promise<void> {
+  const { next } = await relay.status()
+  await waitUntil(async () => (await relay.status()).next !== next, {
+    what: 'progress',
+    deadlineMs: 30_000,
+    intervalMs: 5,
+  })
 }
