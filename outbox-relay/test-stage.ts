@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { createTopic } from 'kafka/test-topics'
-import { dumpTopic } from 'kafka/topic-dump'
+import { dumpBytes, dumpTopic } from 'kafka/topic-dump'
 import { testBrokers } from 'local-stack/test-databases'
 import { waitUntil } from 'local-stack/wait-until'
 import { pause } from 'service/backoff'
@@ -63,6 +63,7 @@ export async function openStage(mode: TestedMode, places: StagePlaces = {}) {
     /** Writes the next version of each account, again and again, until it is disposed of. */
     keepWriting: (accounts: number) => keepWriting(outbox, aggregateType, accounts),
     dump,
+    dumpBytes: () => dumpBytes(brokers, topic),
     /** What the topic holds, held against every row that the table has of this stage. */
     async findings() {
       return findingsIn(await dump(), await committedEvents(outbox, aggregateType), partitions)
