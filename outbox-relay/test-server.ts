@@ -1,4 +1,7 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { mkdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import {
   asRole,
   type DataFolder,
@@ -12,8 +15,6 @@ import type { OutboxPlace } from './test-stage.ts'
 
 /** Servers of a test's own are processes of this machine. */
 export const ownServers = process.env.TEST_STACK !== 'containers'
-
-export type TestServer = Awaited<ReturnType<typeof openServer>>
 
 const passwords = { sluice_relay: 'of-the-relay', sluice_cdc: 'of-its-cdc' }
 
@@ -31,13 +32,52 @@ export async function openServer() {
   }
   await migrate({ writeUrl, readUrl, brokers: [], passwords, report: () => {} })
   const moved = cleanup.move()
-  return { ...server, dataFolder, password, [Symbol.asyncDispose]: () => moved.disposeAsync() }
+  return {
+    ...server,
+    /** Of the stopped server: sets a copy of its files aside; the function given puts them back. */
+    setAside: () => setAside(dataFolder),
+    /** Stops the server for a moment, to copy it; the copy follows it, on a port of its own. */
+    openStandby: () => openStandby(server, { dataFolder, password }),
+    [Symbol.asyncDispose]: () => moved.disposeAsync(),
+  }
 }
 
-export type ServerPlace = { dataFolder: DataFolder; port: number; password: string }
+type Files = { dataFolder: DataFolder; password: string }
+type Served = Awaited<ReturnType<typeof serve>>
+
+function setAside(dataFolder: DataFolder): () => void {
+  const home = realpathSync(dataFolder.file('postgres'))
+  const [cluster, copy] = [join(home, 'cluster'), join(home, 'copy')]
+  copyFolder(cluster, copy)
+  return () => {
+    rmSync(cluster, { recursive: true })
+    copyFolder(copy, cluster)
+  }
+}
+
+async function openStandby(primary: Served, { dataFolder, password }: Files) {
+  await using cleanup = new AsyncDisposableStack()
+  const own = cleanup.use(await openDataFolder())
+  const cluster = join(own.file('postgres'), 'cluster')
+  mkdirSync(own.file('postgres'))
+  await primary.stop()
+  copyFolder(join(realpathSync(dataFolder.file('postgres')), 'cluster'), cluster)
+  await primary.start()
+  writeFileSync(join(cluster, 'standby.signal'), '')
+  const conninfo = `host=127.0.0.1 port=${primary.port} user=postgres password=${password}`
+  writeFileSync(join(cluster, 'postgresql.auto.conf'), `primary_conninfo = '${conninfo}'\n`)
+  const [port = 0] = await findFreePorts(1)
+  const standby = await serve({ dataFolder: own, port, password })
+  cleanup.defer(() => standby.stop())
+  const moved = cleanup.move()
+  return { ...standby, [Symbol.asyncDispose]: () => moved.disposeAsync() }
+}
+
+/** With owners and modes: PostgreSQL may run as another user than the tests. */
+const copyFolder = (from: string, to: string) => execFileSync('cp', ['-a', from, to])
 
 /** Runs what is in the folder. */
-export async function serve({ dataFolder, port, password }: ServerPlace) {
+async function serve({ dataFolder, port, password }: Files & { port: number }) {
   const start = () => startPostgres({ dataFolder, port, password, durable: false })
   let running = await start()
   return {

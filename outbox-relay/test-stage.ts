@@ -96,7 +96,11 @@ async function keepWriting({ superuserUrl }: OutboxPlace, aggregateType: string,
   return {
     stop,
     async [Symbol.asyncDispose]() {
-      await stop().finally(() => writer[Symbol.asyncDispose]())
+      await stop().catch(async (error: unknown) => {
+        await writer[Symbol.asyncDispose]()
+        throw error
+      })
+      await writer[Symbol.asyncDispose]()
     },
   }
 }
