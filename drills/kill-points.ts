@@ -12,7 +12,7 @@ const at = (
 
 const send = '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n'
 const confirmed = '    const after = progressAt(rows.length)\n    saver.offer(after)\n'
-const save = '    if (changed && !(await this.#options.save({ next: progress.next, gaps }))) {\n'
+const save = '    if (changed && !(await this.#options.save(changes))) {\n'
 const writeCommands = "  await Promise.all([\n    client.query({\n      name: 'write-batch',\n"
 const commitCommands =
   '  else await writeAndCommit(client, { ...work.write, accounts: accountsOf(work) })\n' +
@@ -40,7 +40,7 @@ export const killPoints: readonly KillPoint[] = [
     find: save,
     // The statement is on its way when the process ends, and may or may not commit.
     put: `    if (changed && drill.due()) {
-      void this.#options.save({ next: progress.next, gaps })
+      void this.#options.save(changes)
       drillSoon(() => drill.die())
       await new Promise(() => {})
     }

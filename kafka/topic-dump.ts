@@ -1,3 +1,4 @@
+import assert from 'node:assert'
 import { randomUUID } from 'node:crypto'
 import { topicOffsets } from './admin.ts'
 import { runConsumer } from './consumer.ts'
@@ -11,6 +12,13 @@ export type DumpedRecord = {
   headers: (readonly [name: string, value: string])[]
 }
 
+/** A record as the bytes that it has. */
+export type DumpedBytes = Pick<DumpedRecord, 'partition' | 'offset'> & {
+  key: Buffer | null
+  value: Buffer | null
+  headers: (readonly [name: string, value: Buffer | string | undefined])[]
+}
+
 /**
  * Everything that a topic holds at this moment, in offset order within each partition. Held in
  * memory: for tests and small topics. Throws `topic_missing`, `kafka_unreachable`, and the reason of
@@ -19,10 +27,25 @@ export type DumpedRecord = {
 export async function dumpTopic(
   brokers: readonly string[],
   topic: string,
-  signal: AbortSignal = AbortSignal.timeout(60_000),
+  signal?: AbortSignal,
 ): Promise<DumpedRecord[]> {
+  const dumped = await dumpBytes(brokers, topic, signal)
+  return dumped.map(({ key, value, headers, ...place }) => ({
+    ...place,
+    key: String(key),
+    value: String(value),
+    headers: headers.map(([name, each]) => [name, String(each)]),
+  }))
+}
+
+/** As `dumpTopic`, of the bytes themselves. */
+export async function dumpBytes(
+  brokers: readonly string[],
+  topic: string,
+  signal: AbortSignal = AbortSignal.timeout(60_000),
+): Promise<DumpedBytes[]> {
   const ends = new Map<number, bigint>()
-  const dumped: DumpedRecord[] = []
+  const dumped: DumpedBytes[] = []
   for (const [partition, { low, high }] of await topicOffsets({ brokers, topic })) {
     if (high > low) ends.set(partition, high)
   }
@@ -38,13 +61,11 @@ export async function dumpTopic(
       for (const { offset, key, value, headers } of records) {
         next = offset + 1n
         if (offset >= (ends.get(partition) ?? 0n)) continue
-        dumped.push({
-          partition,
-          offset,
-          key: String(key),
-          value: String(value),
-          headers: Object.entries(headers).map(([name, each]) => [name, String(each)]),
+        const named = Object.entries(headers).map(([name, each]) => {
+          assert(!Array.isArray(each), `header ${name} is there more than once`)
+          return [name, each] as const
         })
+        dumped.push({ partition, offset, key, value, headers: named })
       }
       if (next >= (ends.get(partition) ?? next)) ends.delete(partition)
       if (ends.size === 0) done.abort()

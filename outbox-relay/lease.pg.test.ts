@@ -77,9 +77,9 @@ test('a leader that stopped renewing is replaced, and what it saves then is noth
   await outbox.pool.query("update outbox.relay set leader = 'paused', epoch = 7, renewal = 30")
   await using next = await taken(candidate('next').lease())
   expect(next.epoch).toBe('8')
-  expect(await saveProgress(outbox.pool, '8', { next: 50n, gaps: noGaps })).toBe(true)
+  expect(await saveProgress(outbox.pool, '8', { from: 1n, next: 50n, gaps: noGaps })).toBe(true)
   const gaps = { closed: [], opened: [{ first: 3n, last: 4n, holders: null }] }
-  expect(await saveProgress(outbox.pool, '7', { next: 90n, gaps })).toBe(false)
+  expect(await saveProgress(outbox.pool, '7', { from: 50n, next: 90n, gaps })).toBe(false)
   expect(await loadProgress(outbox.pool)).toEqual({ next: 50n, gaps: [] })
 })
 
@@ -90,6 +90,24 @@ test('a leader that sees another epoch has lost its lease, and does not give tha
   expect(() => lease.assertHeld()).toThrow(expect.objectContaining({ code: 'lease_lost' }))
   await lease[Symbol.asyncDispose]()
   expect((await readRelayRow(outbox.pool)).leader).toBe('second')
+})
+
+test('of two leaders of one epoch, which a restored row makes, only the later one goes on', async () => {
+  const lease = await taken(candidate('first').lease())
+  // An older row is back, and another relay has counted on from it: to the same epoch.
+  await outbox.pool.query("update outbox.relay set leader = 'second', renewal = 0")
+  await waitUntil(() => lease.lost.aborted, { what: 'the loss to be noticed' })
+  await lease[Symbol.asyncDispose]()
+  expect(await readRelayRow(outbox.pool)).toMatchObject({ leader: 'second', epoch: lease.epoch })
+})
+
+test('what a leader saves to tables that are not as it left them is nothing', async () => {
+  await using lease = await taken(candidate('first', 60_000).lease())
+  await saveProgress(outbox.pool, lease.epoch, { from: 1n, next: 50n, gaps: noGaps })
+  await outbox.pool.query('update outbox.relay set next_position = 20')
+  const changes = { from: 50n, next: 60n, gaps: noGaps }
+  expect(await saveProgress(outbox.pool, lease.epoch, changes)).toBe(false)
+  expect(await loadProgress(outbox.pool)).toEqual({ next: 20n, gaps: [] })
 })
 
 test('a leader that cannot reach Postgres stops holding its lease when it runs out', async () => {
@@ -119,7 +137,11 @@ test('progress is saved as what changed, and comes back as it was', async () => 
   const lease = await taken(candidate('first', 60_000).lease())
   const open = (first: bigint, last: bigint) => ({ first, last, holders: null })
   const opened = [open(2n, 4n), open(6n, 6n), open(9n, 12n)]
-  await saveProgress(outbox.pool, lease.epoch, { next: 20n, gaps: { closed: [], opened } })
+  await saveProgress(outbox.pool, lease.epoch, {
+    from: 1n,
+    next: 20n,
+    gaps: { closed: [], opened },
+  })
   expect(await loadProgress(outbox.pool)).toEqual(
     progressFrom(20n, [
       [2n, 4n],
@@ -129,7 +151,7 @@ test('progress is saved as what changed, and comes back as it was', async () => 
   )
   // 3 was published, 6 closed, 9 published, 12 closed.
   const changes = { closed: [6n, 9n], opened: [open(2n, 2n), open(4n, 4n), open(10n, 11n)] }
-  await saveProgress(outbox.pool, lease.epoch, { next: 21n, gaps: changes })
+  await saveProgress(outbox.pool, lease.epoch, { from: 20n, next: 21n, gaps: changes })
   expect(await loadProgress(outbox.pool)).toEqual(
     progressFrom(21n, [
       [2n, 2n],

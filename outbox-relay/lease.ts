@@ -1,7 +1,14 @@
 import { pause } from 'service/backoff'
 import { onStandby } from './cursor.ts'
 import { RelayError } from './errors.ts'
-import { readRelayRow, releaseLease, type RelayRow, renewLease, takeLease } from './relay-table.ts'
+import {
+  readRelayRow,
+  releaseLease,
+  type RelayRow,
+  renewLease,
+  takeLease,
+  type Tenure,
+} from './relay-table.ts'
 import type { Queryable } from './text-query.ts'
 
 // One leader at a time, by a row with a growing epoch and a renewal counter. No wall clock decides,
@@ -55,6 +62,8 @@ export type LeaseOptions = {
   now: Clock
   /** Told of a renewal that failed; the lease goes on until it runs out. */
   onRenewalFailed: (error: unknown) => void
+  /** Told of the row each time that it was read, before anything is done about it. */
+  onRow?: (row: RelayRow) => void
 }
 
 /**
@@ -70,6 +79,7 @@ export async function awaitLease(
   while (!stop.aborted) {
     const row = await readRelayRow(db)
     checkServer(row)
+    options.onRow?.(row)
     seen = sighted(seen, row, now())
     if (mayTake(row, seen, { me, nowMs: now(), leaseMs })) {
       const sentMs = now()
@@ -123,7 +133,11 @@ export class Lease {
     const held = !this.#lost.signal.aborted
     this.#lose('given back')
     // Without an answer the row stays as it is, and a successor waits for the lease to run out.
-    if (held) await releaseLease(this.#options.db, this.epoch).catch(() => {})
+    if (held) await releaseLease(this.#options.db, this.#tenure).catch(() => {})
+  }
+
+  get #tenure(): Tenure {
+    return { epoch: this.epoch, leader: this.#options.me }
   }
 
   async #renew(): Promise<void> {
@@ -134,7 +148,7 @@ export class Lease {
       if (ended.aborted) return
       const sentMs = now()
       try {
-        if (await renewLease(db, this.epoch, leaseMs)) this.#heldUntilMs = sentMs + leaseMs
+        if (await renewLease(db, this.#tenure, leaseMs)) this.#heldUntilMs = sentMs + leaseMs
         else this.#lose('another relay has taken over')
       } catch (error) {
         onRenewalFailed(error)

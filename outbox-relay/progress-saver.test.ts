@@ -47,6 +47,7 @@ test('only what changed since the last write is written, and nothing when nothin
   await saver.flush()
   expect(written).toEqual([
     {
+      from: 1n,
       next: 8n,
       gaps: {
         closed: [],
@@ -56,7 +57,11 @@ test('only what changed since the last write is written, and nothing when nothin
         ],
       },
     },
-    { next: 8n, gaps: { closed: [], opened: [{ first: 1n, last: 1n, holders: null }] } },
+    {
+      from: 8n,
+      next: 8n,
+      gaps: { closed: [], opened: [{ first: 1n, last: 1n, holders: null }] },
+    },
   ])
 })
 

@@ -6,7 +6,7 @@ import type { ProgressChanges } from './relay-table.ts'
 export type SaverOptions = {
   /** What is in the tables now. */
   saved: Progress
-  /** False when the epoch is over. */
+  /** False when the epoch is over, or the table is not as it was left. */
   save: (changes: ProgressChanges) => Promise<boolean>
   intervalMs: number
   now: Clock
@@ -65,7 +65,8 @@ export class ProgressSaver {
     const gaps = gapChanges(this.#saved, progress)
     const changed =
       progress.next !== this.#saved.next || gaps.closed.length + gaps.opened.length > 0
-    if (changed && !(await this.#options.save({ next: progress.next, gaps }))) {
+    const changes = { from: this.#saved.next, next: progress.next, gaps }
+    if (changed && !(await this.#options.save(changes))) {
       throw new RelayError('progress_fenced', 'another leader has begun: nothing was saved')
     }
     this.#saved = progress

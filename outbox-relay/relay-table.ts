@@ -79,23 +79,32 @@ export async function takeLease(
   return row?.[0] ?? undefined
 }
 
-/** False when another epoch has begun. */
-export async function renewLease(db: Queryable, epoch: string, limitMs: number): Promise<boolean> {
+/** Epochs repeat when the row is restored to an older state: only with its leader is one unlike others. */
+export type Tenure = { epoch: string; leader: string }
+
+/** False when another tenure has begun. */
+export async function renewLease(
+  db: Queryable,
+  { epoch, leader }: Tenure,
+  limitMs: number,
+): Promise<boolean> {
   const rows = await queryText(db, {
     name: 'relay-renew',
-    text: 'update outbox.relay set renewal = renewal + 1 where epoch = $1 returning 1',
-    values: [epoch],
+    text: `update outbox.relay set renewal = renewal + 1
+            where epoch = $1 and leader = $2 returning 1`,
+    values: [epoch, leader],
     timeoutMs: limitMs,
   })
   return rows.length === 1
 }
 
 /** Gives the lease back, so that a successor need not wait for it to run out. */
-export async function releaseLease(db: Queryable, epoch: string): Promise<void> {
+export async function releaseLease(db: Queryable, { epoch, leader }: Tenure): Promise<void> {
   await queryText(db, {
     name: 'relay-release',
-    text: 'update outbox.relay set leader = null, renewal = renewal + 1 where epoch = $1',
-    values: [epoch],
+    text: `update outbox.relay set leader = null, renewal = renewal + 1
+            where epoch = $1 and leader = $2`,
+    values: [epoch, leader],
     timeoutMs: 2_000,
   })
 }
@@ -121,21 +130,28 @@ function savedRange([, first, last]: (string | null)[]): (readonly [bigint, bigi
     : []
 }
 
-export type ProgressChanges = { next: bigint; gaps: GapChanges }
+export type ProgressChanges = {
+  /** What `next` is in the table, as the last save or the load left it. */
+  from: bigint
+  next: bigint
+  gaps: GapChanges
+}
 
 /**
- * Writes what changed, all of it or nothing: false when `epoch` is not the present one. A gap that
+ * Writes what changed, all of it or nothing: false when `epoch` is not the present one, or the table is
+ * not as it was left: a restore under a living leader, whose changes mean nothing there. A gap that
  * lost its first position is another row; one that lost its end is the same row, shortened.
  */
 export async function saveProgress(
   db: Queryable,
   epoch: string,
-  { next, gaps }: ProgressChanges,
+  { from, next, gaps }: ProgressChanges,
 ): Promise<boolean> {
   const rows = await queryText(db, {
     name: 'relay-save',
     text: `with mine as (
-             update outbox.relay set next_position = $2 where epoch = $1 returning 1
+             update outbox.relay set next_position = $2
+              where epoch = $1 and next_position = $6 returning 1
            ), gone as (
              delete from outbox.gaps using mine where first_position = any($3::bigint[])
            ), come as (
@@ -151,6 +167,7 @@ export async function saveProgress(
       bigintArray(gaps.closed),
       bigintArray(gaps.opened.map((gap: Gap) => gap.first)),
       bigintArray(gaps.opened.map((gap: Gap) => gap.last)),
+      String(from),
     ],
     timeoutMs,
   })

@@ -27,7 +27,7 @@ import {
   saveProgress,
   writeAudit,
 } from './relay-table.ts'
-import { stepBack } from './server-history.ts'
+import { nothingSeen, type Seen, seenWith, stepBack } from './server-history.ts'
 import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
 
 export type RelayOptions = {
@@ -47,8 +47,8 @@ const drainMs = 5_000
 
 /** What one process knows beside the tables. */
 type Memory = {
-  /** The highest `next` that it saved. */
-  savedNext: bigint
+  /** What it saw of outbox.relay, which only a restore takes back. */
+  seen: Seen
   wal: WalHistory
 }
 
@@ -67,7 +67,7 @@ export async function runRelay(options: RelayOptions): Promise<void> {
   const { log, stop } = options
   const me = `${hostname()}:${process.pid}:${crypto.randomUUID().slice(0, 8)}`
   const drained = afterStop(stop, drainMs)
-  const memory: Memory = { savedNext: 0n, wal: { shortLived: 0 } }
+  const memory: Memory = { seen: nothingSeen, wal: { shortLived: 0 } }
   let failures = 0
   while (!stop.aborted) {
     try {
@@ -96,6 +96,7 @@ async function leadOnce(attempt: Attempt): Promise<void> {
       now,
       onRenewalFailed: (error) =>
         log.warn({ event: 'renewal_failed', err: error }, 'lease not renewed'),
+      onRow: (row) => (memory.seen = seenWith(memory.seen, row)),
     },
     stop,
   )
@@ -107,7 +108,7 @@ async function leadOnce(attempt: Attempt): Promise<void> {
   const mode = await chosenMode(attempt, lease)
   const save = async (epoch: string, changes: ProgressChanges) => {
     const saved = await saveProgress(pool, epoch, changes)
-    if (saved) memory.savedNext = changes.next
+    if (saved) memory.seen = { ...memory.seen, next: changes.next }
     return saved
   }
   await using leadership = await openLeadership({ ...attempt, lease, start, save })
@@ -132,7 +133,7 @@ async function leadOnce(attempt: Attempt): Promise<void> {
 async function trustedProgress(attempt: Attempt, lease: Lease): Promise<Progress> {
   const { pool, log, metrics, memory } = attempt
   const progress = await loadProgress(pool)
-  const reason = stepBack(lease.row, progress, memory.savedNext)
+  const reason = stepBack(lease.row, progress, memory.seen)
   if (reason === undefined) return progress
   metrics.stepBacks.inc()
   log.error(
@@ -149,7 +150,7 @@ async function trustedProgress(attempt: Attempt, lease: Lease): Promise<Progress
   })
   const written = audited && (await resetProgress(pool, lease.epoch, lease.row.serverTimeline))
   if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
-  memory.savedNext = 0n
+  memory.seen = seenWith(nothingSeen, lease.row)
   return progressFrom(1n, [])
 }
 
@@ -167,7 +168,8 @@ async function chosenMode(attempt: Attempt, lease: Lease): Promise<Mode> {
   const reason = `RELAY_MODE is ${mode}`
   const entry = { actor: me, action: 'mode_changed', before: present, after: mode, reason }
   const written =
-    (await writeAudit(pool, lease.epoch, entry)) &&
+    // A variable given for the first time may say what is so already.
+    (mode === present || (await writeAudit(pool, lease.epoch, entry))) &&
     (await saveMode(pool, lease.epoch, { mode, variable: mode }))
   if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
   return mode

@@ -7,11 +7,26 @@ import type { RelayRow } from './relay-table.ts'
 // again. Repeats are recognised downstream; what was published and is lost here is found there too, as
 // the same version with another event.
 
+/** What one process has seen, and nobody but a restore takes back. */
+export type Seen = {
+  /** The highest `next` that it saved. */
+  next: bigint
+  /** The highest renewal of the lease, its own or another's: every leader counts on from it. */
+  renewal: bigint
+}
+
+export const nothingSeen: Seen = { next: 0n, renewal: 0n }
+
+export function seenWith(seen: Seen, row: Pick<RelayRow, 'renewal'>): Seen {
+  const renewal = BigInt(row.renewal)
+  return renewal > seen.renewal ? { ...seen, renewal } : seen
+}
+
 /** Why progress must not be believed on this server, or undefined. */
 export function stepBack(
-  row: Pick<RelayRow, 'timeline' | 'serverTimeline' | 'lastDrawn'>,
+  row: Pick<RelayRow, 'timeline' | 'serverTimeline' | 'lastDrawn' | 'renewal'>,
   progress: Progress,
-  remembered: bigint,
+  seen: Seen,
 ): string | undefined {
   const { timeline, serverTimeline, lastDrawn } = row
   if (timeline !== null && serverTimeline !== null && timeline !== serverTimeline) {
@@ -22,8 +37,12 @@ export function stepBack(
   }
   // A copy of the files from before, on the same timeline: the tables agree with each other, and
   // only this process knows better.
-  if (progress.next < remembered) {
-    return `progress in the tables says ${progress.next}, and this process had saved ${remembered}`
+  if (progress.next < seen.next) {
+    return `progress in the tables says ${progress.next}, and this process had saved ${seen.next}`
+  }
+  // The same, seen by a process that was standing by while another led.
+  if (BigInt(row.renewal) < seen.renewal) {
+    return `the lease was renewed ${row.renewal} times, and this process had seen it renewed ${seen.renewal} times: an older copy of outbox.relay is back`
   }
   return undefined
 }

@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { waitUntil } from 'local-stack/wait-until'
@@ -38,10 +40,18 @@ export type RelayAnswer = {
 
 export type RelayProcess = Awaited<ReturnType<typeof startRelay>>
 
+/** `KAFKA_PRODUCER=direct vitest run ...` has every relay use that producer. */
+const { KAFKA_PRODUCER } = process.env
+const chosen = {
+  ...(KAFKA_PRODUCER === undefined ? {} : { KAFKA_PRODUCER }),
+  // Node's own default place. Halves the second that a relay takes to start.
+  NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache'),
+}
+
 /** A relay as its own process, on a port of its own. Resolves when it answers HTTP. */
 export async function startRelay(environment: Record<string, string>) {
   const child = spawn(process.execPath, [fileURLToPath(new URL('./main.ts', import.meta.url))], {
-    env: { PATH: process.env.PATH, AUTH: 'off', RELAY_PORT: '0', ...environment },
+    env: { PATH: process.env.PATH, AUTH: 'off', RELAY_PORT: '0', ...chosen, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const exited = once(child, 'exit').then(([code, signal]: unknown[]) => ({ code, signal }))
