@@ -40,7 +40,7 @@ export const known: Record<Mode, TestedMode> = {
   },
 }
 
-/** The modes that there are. */
-const names: readonly Mode[] = ['polling', 'wal']
+export const testedModes: readonly TestedMode[] = [known.polling, known.wal, known.debezium]
 
-export const testedModes: readonly TestedMode[] = names.map((name) => known[name])
+/** Those that need no Connect, which takes its time for everything. */
+export const quickModes: readonly TestedMode[] = [known.polling, known.wal]

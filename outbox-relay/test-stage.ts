@@ -6,6 +6,7 @@ import { waitUntil } from 'local-stack/wait-until'
 import { pause } from 'service/backoff'
 import type { TestedMode } from './test-modes.ts'
 import { connect, type EventToInsert, testOutbox } from './test-outbox.ts'
+import { testConnector } from './debezium/test-connector.ts'
 import { type RelayProcess, startRelay } from './test-relay.ts'
 import { type CommittedEvent, findingsIn } from './test-topic.ts'
 import { topicOf } from './wire.ts'
@@ -29,6 +30,8 @@ export async function openStage(mode: TestedMode, places: StagePlaces = {}) {
   const aggregateType = `stage-${randomUUID()}`
   const topic = topicOf(aggregateType)
   const ofMode = await mode.environment(outbox)
+  // A relay that a test kills leaves its connector behind, which keeps the database in use.
+  if (mode.name === 'debezium') cleanup.use(await testConnector(outbox))
   const dump = () => dumpTopic(brokers, topic)
   const moved = cleanup.move()
   return {

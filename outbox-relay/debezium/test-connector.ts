@@ -3,16 +3,16 @@ import { type AddressInfo, connect as connectTo, createServer, type Socket } fro
 import { listConnectors, remove } from 'connect/connector'
 import { testConnect } from 'local-stack/test-connect'
 import { waitUntil } from 'local-stack/wait-until'
-import type { Session, TestOutbox } from '../test-outbox.ts'
+import { connect, type Session, type TestOutbox } from '../test-outbox.ts'
 
 // The connectors and slots of one test's database, seen and touched as a person would.
 
 export type TestConnector = Awaited<ReturnType<typeof testConnector>>
 
-export async function testConnector(outbox: TestOutbox) {
+export async function testConnector(outbox: Pick<TestOutbox, 'superuserUrl'>) {
   const url = await testConnect()
   await using cleanup = new AsyncDisposableStack()
-  const superuser = cleanup.use(await outbox.superuser())
+  const superuser = cleanup.use(await connect(outbox.superuserUrl))
   const oid = await value(
     superuser,
     'select oid from pg_database where datname = current_database()',
