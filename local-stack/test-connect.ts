@@ -9,7 +9,10 @@ import { StackError } from './errors.ts'
 export async function testConnect(): Promise<string> {
   const starter = inject('connectStarter')
   if (starter === '') {
-    throw new StackError('config_invalid', 'only tests named *.kafka.test.ts are given a Connect')
+    throw new StackError(
+      'config_invalid',
+      'only tests named *.kafka.test.ts and *.long.test.ts are given a Connect',
+    )
   }
   const response = await fetch(starter, { signal: AbortSignal.timeout(110_000) })
   const said = await response.text()

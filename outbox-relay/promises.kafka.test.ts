@@ -1,5 +1,7 @@
 import { describe } from 'vitest'
-import { quickModes } from './test-modes.ts'
+import { known } from './test-modes.ts'
 import { describePromises } from './test-promises.ts'
 
-describe.each(quickModes)('in mode $name', describePromises)
+describe('in mode polling', () => {
+  describePromises(known.polling)
+})

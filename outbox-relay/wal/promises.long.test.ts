@@ -1,0 +1,7 @@
+import { describe } from 'vitest'
+import { known } from '../test-modes.ts'
+import { describePromises } from '../test-promises.ts'
+
+describe('in mode wal', () => {
+  describePromises(known.wal)
+})
