@@ -1,4 +1,5 @@
 import { initProducerIdV4, metadataV12 } from '@platformatic/kafka'
+import { pause } from 'service/backoff'
 import {
   BrokerConnections,
   type Call,
@@ -11,6 +12,11 @@ import { RecordBatch } from './record-batch.ts'
 // From one failure to the next: connections, who leads what, and a producer id with its sequences. The
 // batches that are being written belong to it too, so that a send that was given up while it waited
 // shares nothing with the one after it.
+
+/** Coordinator load in progress, coordinator not available. */
+const coordinatorLoads: ReadonlySet<number> = new Set([14, 15])
+const loadingTries = 30
+const loadingPauseMs = 100
 
 /** By partition: its leader's address, the sequence number that comes next, what is written for it. */
 export type TopicPartitions = { leaders: string[]; sequences: number[]; batches: RecordBatch[] }
@@ -93,10 +99,22 @@ export class DirectSession {
 
   async #beginProducer(): Promise<void> {
     // No transactional id: any broker may hand out the producer id. The timeout is of transactions.
-    const { producerId, producerEpoch } = await this.#ask('InitProducerId', (connection) =>
-      initProducerIdV4.api.async(connection, null, 60_000, -1n, -1),
-    )
-    this.#producer = { id: producerId, epoch: producerEpoch }
+    const ask = () =>
+      this.#ask('InitProducerId', (connection) =>
+        initProducerIdV4.api.async(connection, null, 60_000, -1n, -1),
+      )
+    for (let loading = 0; ; loading += 1) {
+      try {
+        const { producerId, producerEpoch } = await ask()
+        this.#producer = { id: producerId, epoch: producerEpoch }
+        return
+      } catch (error) {
+        // Just after its start a broker still loads: nothing has failed yet.
+        const code = protocolErrorOf(error)?.code ?? 0
+        if (!coordinatorLoads.has(code) || loading === loadingTries || this.#ended) throw error
+        await pause(loadingPauseMs)
+      }
+    }
   }
 
   /** Asks the broker that answered last, then each of the given ones in turn. */

@@ -5,8 +5,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { listConnectors } from 'connect/connector'
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { lockHolder } from './processes/data-lock.ts'
 import { findFreePorts, requireFreePorts } from './processes/ports.ts'
 import { isSameProcess } from './processes/process-identity.ts'
@@ -213,21 +212,6 @@ test("README.md's own commands work as they stand, and print what it shows", asy
   for (const [index, { shown }] of lessons.entries()) {
     if (shown !== undefined) expect(JSON.parse(printed[index] ?? '')).toMatchObject(shown)
   }
-}, 90_000)
-
-test('npm start runs Kafka Connect where asked to, and stops it before Kafka', async () => {
-  environment.SLUICE_CONNECT = '1'
-  onTestFinished(() => void delete environment.SLUICE_CONNECT)
-  const start = npmStart('--ephemeral')
-  await start.says(/Ctrl-C stops everything/)
-  const url = `http://127.0.0.1:${ports[6]}`
-  expect(start.output()).toContain(`✓ Kafka Connect ${url}, pid`)
-  expect(await listConnectors({ url }, '')).toEqual([])
-  await start.end()
-  expect(start.output()).toMatch(
-    /✓ services +stopped[\s\S]*✓ Kafka Connect +stopped[\s\S]*✓ Kafka +stopped/,
-  )
-  await allPortsFree()
 }, 90_000)
 
 test('npm start -- --ephemeral leaves nothing behind, and a second Ctrl-C ends it at once', async () => {

@@ -68,6 +68,7 @@ test('GET /relay tells mode, leader, epoch, progress, backlog and the last batch
     source: 'polling',
     waitingFor: null,
     slot: null,
+    connector: null,
     leader: expect.stringMatching(/:\d+:/),
     epoch: '1',
     next: '23',
