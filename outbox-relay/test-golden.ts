@@ -125,12 +125,12 @@ async function insertRows(stage: Stage): Promise<void> {
 
 /** As somebody reads it who knows CloudEvents and not us. */
 function cloudEventOf({ key, value, headers }: DumpedBytes): CloudEvent<unknown> {
-  const texts = headers.map(([name, each]) => [name, String(each)])
+  const named = headers.map(([name, each]) => [name, String(each)])
   const message = {
     key: String(key),
     value: String(value),
     body: String(value),
-    headers: Object.fromEntries(texts) as Record<string, string>,
+    headers: Object.fromEntries(named) as Record<string, string>,
   }
   const event = Kafka.toEvent<unknown>(message)
   if (Array.isArray(event)) throw new TypeError('a record that reads as several events')
