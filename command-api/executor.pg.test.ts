@@ -278,7 +278,9 @@ describe('when something fails', () => {
       onError: () => {},
     })
     const patient = new Executor({ pool: through, log, newId: randomUUID, patienceMs: 300 })
-    await patient.submit(opening('half-open'))
+    // By somebody with more patience, on a machine that may be slow; and a connection to go silent.
+    await executor.submit(opening('half-open'))
+    await through.query('select')
     wire.goSilent()
     const lost = deposit('half-open', 5n)
     const answering = patient.submit(lost)
