@@ -1,4 +1,4 @@
-import { setTimeout as wait } from 'node:timers/promises'
+import { setImmediate as eventLoopTurn, setTimeout as wait } from 'node:timers/promises'
 import { isConnectionLost, sqlStateOf } from 'migrations/database'
 import type pg from 'pg'
 import { backoffMs } from 'service/backoff'
@@ -8,7 +8,9 @@ import { executeBatch, type CommandRequest, type Outcome } from './batch.ts'
 import { problem } from './problems.ts'
 
 // Lanes: each is one connection that takes whatever arrived while it was busy. No timer waits for a
-// batch to fill, so an idle service adds no delay, and a busy one grows its batches by itself.
+// batch to fill, so an idle service adds no delay, and a busy one grows its batches by itself. A lane
+// takes its batch when the event loop has gone through all sockets that can be read: else each batch
+// after a pause would hold only the first of the requests that came together.
 
 export type ExecutorSettings = {
   pool: pg.Pool
@@ -105,14 +107,17 @@ export class Executor {
 
   #enqueue(waiting: Waiting): void {
     this.#queue.push(waiting)
-    if (this.#busyLanes < this.#settings.lanes) void this.#runLane()
+    if (this.#busyLanes >= this.#settings.lanes) return
+    this.#busyLanes += 1
+    void this.#runLane()
   }
 
   async #runLane(): Promise<void> {
-    this.#busyLanes += 1
     try {
-      while (this.#queue.length > 0)
+      do {
+        await eventLoopTurn()
         await this.#run(this.#queue.splice(0, this.#settings.batchLimit))
+      } while (this.#queue.length > 0)
     } finally {
       this.#busyLanes -= 1
     }

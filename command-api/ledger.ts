@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { ClientBase } from 'pg'
 import { entriesOf, type Account } from './account.ts'
 import type { Answer } from './answer.ts'
@@ -33,7 +33,7 @@ export type BatchWrite = {
 
 /** The advisory lock that stands for a key: 64 bits of its hash. */
 export const lockNumber = ({ caller, key }: CommandKey) =>
-  createHash('sha256').update(`${caller}\0${key}`).digest().readBigInt64BE(0)
+  hash('sha256', `${caller}\0${key}`, 'buffer').readBigInt64BE(0)
 
 /** What a batch decides on. */
 export type BatchState = {

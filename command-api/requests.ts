@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import { httpProblem } from 'service/problem'
 import { parsePart, type ApiRequest } from 'service/route'
 import { z } from 'zod'
@@ -114,9 +114,11 @@ function commandRequest(
   return {
     caller: request.caller.name,
     key: idempotencyKey(request),
-    fingerprint: createHash('sha256')
-      .update(`${request.method}\n${request.path}\n${JSON.stringify(body)}`)
-      .digest(),
+    fingerprint: hash(
+      'sha256',
+      `${request.method}\n${request.path}\n${JSON.stringify(body)}`,
+      'buffer',
+    ),
     commandId: newId(),
     command,
     ifMatch: ifMatch(request, command),

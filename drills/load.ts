@@ -17,7 +17,8 @@ export type LoadOptions = {
 }
 
 const opening = 100_000n
-const inFlightLimit = 1_000
+/** Half a second's worth: beyond it this process would be busier than what it puts load on. */
+const inFlightLimit = 100
 
 /**
  * An open loop: commands leave when they are due, whether or not those before them were answered, as

@@ -31,7 +31,7 @@ export async function recovery(
       wanted = wanted.filter((row) => (versions.get(row.id) ?? 0n) < BigInt(row.version))
       return wanted.length === 0
     },
-    { what: 'the read side to catch up', deadlineMs, intervalMs: 20 },
+    { what: 'the read side to catch up', deadlineMs, intervalMs: 100 },
   )
   return performance.now() - startedMs
 }

@@ -55,9 +55,14 @@ export function replicationClient(settings: ReplicationSettings): pg.Client {
   return new pg.Client(config)
 }
 
-/** Kysely over a pool; destroying it ends the pool. */
+/** Kysely over a pool of its own; destroying it ends the pool. */
 export function openDatabase<Schema>(settings: PoolSettings): Kysely<Schema> {
-  return new Kysely<Schema>({ dialect: new PostgresDialect({ pool: openPool(settings) }) })
+  return databaseOver(openPool(settings))
+}
+
+/** Kysely over a pool that others use too: its statements are not named, and planned each time. */
+export function databaseOver<Schema>(pool: pg.Pool): Kysely<Schema> {
+  return new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) })
 }
 
 /** The startup packet's `options`: spaces and backslashes inside a value are escaped. */

@@ -1,6 +1,7 @@
 import type { Kysely, Selectable } from 'kysely'
 import type { ReadAccountTable, ReadDatabase } from 'migrations/read'
 import { accounts } from './accounts.ts'
+import type { Queryable } from './transaction.ts'
 
 // What is asked of the projection `accounts`. An account in quarantine is answered as it is stored,
 // and every answer says which of its accounts are.
@@ -8,7 +9,8 @@ import { accounts } from './accounts.ts'
 type AccountResource = ReturnType<typeof resourceOf>
 
 /** `quarantined` is the code of why it is not kept up at present; null when it is. */
-type FoundAccount = { account: AccountResource; quarantined: string | null }
+type Quarantined = { quarantined: string | null }
+type FoundAccount = Quarantined & { account: AccountResource }
 
 /** The account as callers see it: amounts are strings of minor units, times RFC 3339 in UTC. */
 function resourceOf(row: Selectable<ReadAccountTable>) {
@@ -31,11 +33,19 @@ function resourceOf(row: Selectable<ReadAccountTable>) {
   }
 }
 
+/** A named statement, as is `accountVersions`: planning it would cost more than answering it. */
 export async function findAccount(
-  database: Kysely<ReadDatabase>,
+  database: Queryable,
   id: string,
 ): Promise<FoundAccount | undefined> {
-  const row = await fromAccounts(database).where('a.id', '=', id).executeTakeFirst()
+  const { rows } = await database.query<Selectable<ReadAccountTable> & Quarantined>({
+    name: 'find-account',
+    text: `select a.*, q.code as quarantined from read.accounts a
+      left join read.quarantine q on q.projection = $1 and q.account_id = a.id
+      where a.id = $2`,
+    values: [accounts.name, id],
+  })
+  const [row] = rows
   return row && { account: resourceOf(row), quarantined: row.quarantined }
 }
 
@@ -106,18 +116,16 @@ export async function listAccounts(
  * history here is another than the command side's counts as 0: no version of it can be trusted.
  */
 export async function accountVersions(
-  database: Kysely<ReadDatabase>,
+  database: Queryable,
   ids: readonly string[],
 ): Promise<Map<string, number>> {
-  const rows = await database
-    .selectFrom('read.accounts as a')
-    .leftJoin('read.quarantine as q', (join) =>
-      join.onRef('q.account_id', '=', 'a.id').on('q.projection', '=', accounts.name),
-    )
-    .select(['a.id', 'a.version', 'q.code'])
-    .where('a.id', 'in', ids)
-    .execute()
-  return new Map(
-    rows.map(({ id, version, code }) => [id, code === 'version_conflict' ? 0 : Number(version)]),
-  )
+  const { rows } = await database.query<{ id: string; version: string }>({
+    name: 'account-versions',
+    text: `select a.id, case q.code when 'version_conflict' then 0 else a.version end as version
+      from read.accounts a
+      left join read.quarantine q on q.projection = $1 and q.account_id = a.id
+      where a.id = any($2)`,
+    values: [accounts.name, ids],
+  })
+  return new Map(rows.map(({ id, version }) => [id, Number(version)]))
 }

@@ -1,6 +1,5 @@
 import { testDatabases } from 'local-stack/test-databases'
-import { openDatabase, openPool } from 'migrations/database'
-import type { ReadDatabase } from 'migrations/read'
+import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
 import { accountVersions, findAccount } from './account-reads.ts'
 import { accounts } from './accounts.ts'
@@ -17,11 +16,10 @@ const pool = cleanup.use(
     ...connection,
     url: databases.read('sluice_projector'),
     settings: projectorSessionSettings,
+    pipeline: true,
   }),
 )
-const database = cleanup.use(
-  openDatabase<ReadDatabase>({ ...connection, url: databases.read('sluice_query') }),
-)
+const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
 afterAll(() => cleanup.disposeAsync())
 
 const apply = (events: readonly ProjectedEvent[]) =>
@@ -29,7 +27,7 @@ const apply = (events: readonly ProjectedEvent[]) =>
 
 test('a row is the account as its last event left it, amounts as strings of digits', async () => {
   await apply(historyOf('row-1', 3).map(projected))
-  expect((await findAccount(database, 'row-1'))?.account).toEqual({
+  expect((await findAccount(reader, 'row-1'))?.account).toEqual({
     id: 'row-1',
     owner: 'Zoë "quoted" \\ Müller, {1}',
     currency: 'EUR',
@@ -51,7 +49,7 @@ test('a row is the account as its last event left it, amounts as strings of digi
 test('the largest balances keep every digit', async () => {
   const balance = '-999999999999999999'
   await apply([eventRow('large', 1), eventRow('large', 2, { balance })].map(projected))
-  expect((await findAccount(database, 'large'))?.account).toMatchObject({ ledgerBalance: balance })
+  expect((await findAccount(reader, 'large'))?.account).toMatchObject({ ledgerBalance: balance })
 })
 
 test('every event twice, in one batch and in the next, has its effect once', async () => {
@@ -60,7 +58,7 @@ test('every event twice, in one batch and in the next, has its effect once', asy
   expect(await apply(doubled.slice(0, 41))).toEqual({ applied: 21, duplicates: 20, refusals: [] })
   expect(await apply(doubled)).toEqual({ applied: 19, duplicates: 60, refusals: [] })
   expect(await apply(events)).toEqual({ applied: 0, duplicates: 40, refusals: [] })
-  expect((await findAccount(database, 'twice'))?.account).toMatchObject({
+  expect((await findAccount(reader, 'twice'))?.account).toMatchObject({
     version: 40,
     ledgerBalance: '390',
   })
@@ -76,11 +74,11 @@ test('a batch of many accounts, new and old, is folded per account', async () =>
     refusals: [],
   })
   expect(await apply(events.slice(900))).toEqual({ applied: 1_100, duplicates: 100, refusals: [] })
-  const versions = await accountVersions(database, [...names, 'unknown'])
+  const versions = await accountVersions(reader, [...names, 'unknown'])
   expect(versions.size).toBe(300)
   expect(new Set(versions.values())).toEqual(new Set([7]))
   for (const name of [names[0]!, names[150]!, names[299]!]) {
-    expect((await findAccount(database, name))?.account).toMatchObject({ ledgerBalance: '60' })
+    expect((await findAccount(reader, name))?.account).toMatchObject({ ledgerBalance: '60' })
   }
 })
 
@@ -94,7 +92,7 @@ test('an account that is closed says so', async () => {
     payload: { accountId: 'closed', after },
   })
   await apply([eventRow('closed', 1), closed].map(projected))
-  expect((await findAccount(database, 'closed'))?.account).toMatchObject({
+  expect((await findAccount(reader, 'closed'))?.account).toMatchObject({
     status: 'closed',
     version: 2,
   })
@@ -119,7 +117,7 @@ test('up to a gap everything is applied, and nothing from it on', async () => {
       },
     ],
   })
-  expect(await accountVersions(database, ['gap', 'beside'])).toEqual(
+  expect(await accountVersions(reader, ['gap', 'beside'])).toEqual(
     new Map([
       ['gap', 2],
       ['beside', 3],
@@ -139,8 +137,6 @@ test('the role that answers queries can write nothing', async () => {
     `select table_name as name from information_schema.tables where table_schema = 'read'`,
   )
   expect(rows.length).toBeGreaterThanOrEqual(3)
-  const reader = openPool({ ...connection, url: databases.read('sluice_query') })
-  await using _ = reader
   for (const { name } of rows) {
     await expect(reader.query(`delete from read.${name}`)).rejects.toMatchObject(denied)
     await expect(reader.query(`insert into read.${name} default values`)).rejects.toMatchObject(

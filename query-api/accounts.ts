@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert'
 import type { AccountEventPayload } from 'command-api/events'
 import { guardEvents, type Head } from './guard.ts'
-import type { Applied, ProjectedEvent, Projection, Transaction } from './projection.ts'
+import type { Applied, ProjectedEvent, Projection } from './projection.ts'
+import type { Queryable, Transaction } from './transaction.ts'
 
 // The projection `accounts`: one row per account, as its last event left it. A batch costs a fixed
 // number of statements: read the rows' heads under lock, fold in memory, insert new, update old.
@@ -24,8 +25,8 @@ async function apply(
     if (heads.has(account)) changed.push(state)
     else opened.push({ ...state, ...openingOf(own[0]!) })
   }
-  await insertOpened(transaction, opened)
-  await updateChanged(transaction, changed)
+  insertOpened(transaction, opened)
+  updateChanged(transaction, changed)
   return { applied, duplicates, refusals }
 }
 
@@ -42,11 +43,8 @@ async function lockHeads(transaction: Transaction, ids: string[]): Promise<Map<s
   return headsOf(rows)
 }
 
-async function readHeads(
-  transaction: Transaction,
-  ids: readonly string[],
-): Promise<Map<string, Head>> {
-  const { rows } = await transaction.query<HeadRow>({
+async function readHeads(database: Queryable, ids: readonly string[]): Promise<Map<string, Head>> {
+  const { rows } = await database.query<HeadRow>({
     name: 'accounts-read-heads',
     text: 'select id, version, last_event_id from read.accounts where id = any($1)',
     values: [ids],
@@ -96,9 +94,9 @@ function openingOf({ event }: ProjectedEvent): Pick<Opened, 'opening' | 'openedA
   return { opening: event.payload, openedAt: event.at }
 }
 
-async function insertOpened(transaction: Transaction, rows: readonly Opened[]): Promise<void> {
+function insertOpened(transaction: Transaction, rows: readonly Opened[]): void {
   if (rows.length === 0) return
-  await transaction.query({
+  transaction.send({
     name: 'accounts-insert',
     text: `insert into read.accounts (id, owner, currency, exponent, type, overdraft_limit, metadata,
         opened_at, status, ledger_balance, held, available, version, last_event_id, as_of)
@@ -119,9 +117,9 @@ async function insertOpened(transaction: Transaction, rows: readonly Opened[]): 
   })
 }
 
-async function updateChanged(transaction: Transaction, rows: readonly Changed[]): Promise<void> {
+function updateChanged(transaction: Transaction, rows: readonly Changed[]): void {
   if (rows.length === 0) return
-  await transaction.query({
+  transaction.send({
     name: 'accounts-update',
     text: `update read.accounts a set status = n.status, ledger_balance = n.ledger_balance,
         held = n.held, available = n.available, version = n.version,

@@ -29,6 +29,7 @@ const pool = cleanup.use(
     applicationName: 'test',
     maxConnections: 4,
     settings: projectorSessionSettings,
+    pipeline: true,
     onError: () => {},
   }),
 )

@@ -3,7 +3,7 @@ import type { Pool } from 'pg'
 import { databaseFault } from './database-fault.ts'
 import { claimOf, type PipeRecord, readRecord, RecordUnreadable } from './event-record.ts'
 import { lockOffset, noteHeartbeat, type Place, saveOffset, type StoredOffset } from './offsets.ts'
-import type { Projection, Transaction } from './projection.ts'
+import type { Projection } from './projection.ts'
 import { applyBisecting } from './quarantine/bisection.ts'
 import { lockEntries, type NewEntry, putEntries, raiseHighest } from './quarantine/entries.ts'
 import {
@@ -13,7 +13,7 @@ import {
   type Unreadable,
 } from './quarantine/set-apart.ts'
 import type { StopReason } from './stop-reason.ts'
-import { inTransaction } from './transaction.ts'
+import { inTransaction, type Transaction } from './transaction.ts'
 
 // One chunk of records, one transaction: the offset row is locked first and must stand where the
 // chunk begins, so that of two owners (one paused, long replaced, and now awake) only one applies.
@@ -84,8 +84,8 @@ function applyContent(
     await raiseHighest(transaction, projection.name, apart.raised)
     await putEntries(transaction, place, entries)
     const newest = heartbeats.at(-1)
-    if (newest !== undefined) await noteHeartbeat(transaction, place, newest)
-    await saveOffset(transaction, place, next)
+    if (newest !== undefined) noteHeartbeat(transaction, place, newest)
+    saveOffset(transaction, place, next)
     return {
       kind: 'applied',
       next,

@@ -160,3 +160,38 @@ test('who hangs up is waited for no longer, and no longer counted', async () => 
   expect(await waiting).toMatchObject({ headers: { Consistency: 'stale' } })
   expect(freshness.waiters()).toBe(0)
 })
+
+test('all who wait are looked for together, one look at a time', async () => {
+  let looks = 0
+  let running = 0
+  let most = 0
+  const versionsOf = async (accounts: readonly string[]) => {
+    looks += 1
+    running += 1
+    most = Math.max(most, running)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    running -= 1
+    return new Map(looks < 5 ? [] : accounts.map((account) => [account, 1]))
+  }
+  const freshness = openFreshness({ versionsOf, signal: new AbortController().signal })
+  const reads = Array.from({ length: 100 }, (_, number) =>
+    freshness.read(request({ 'Consistency-Token': token({ [`a${number}`]: 1 }) }), answer),
+  )
+  const answers = await Promise.all(reads)
+  expect(new Set(answers.map(({ headers }) => headers?.Consistency))).toEqual(new Set(['fresh']))
+  expect(most).toBe(1)
+  expect(looks).toBeLessThan(10)
+})
+
+test('what a look meets is told to those it was for, and to nobody after them', async () => {
+  let looks = 0
+  const versionsOf = async () => {
+    looks += 1
+    if (looks === 1) throw new Error('away')
+    return new Map([['a', 1]])
+  }
+  const freshness = openFreshness({ versionsOf, signal: running })
+  const given = request({ 'Consistency-Token': token({ a: 1 }) })
+  await expect(freshness.read(given, answer)).rejects.toThrow('away')
+  expect((await freshness.read(given, answer)).headers).toEqual({ Consistency: 'fresh' })
+})

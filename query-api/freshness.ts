@@ -1,7 +1,7 @@
 import { type ConsistencyToken, decodeToken } from 'command-api/token'
-import { pause } from 'service/backoff'
 import { httpProblem, Problem } from 'service/problem'
 import type { ApiAnswer, ApiRequest } from 'service/route'
+import { type Lag, LagWatch, type LagWatchSettings } from './lag-watch.ts'
 import { problem } from './problems.ts'
 
 // A read that brings a token is answered from a state at or above every account the token names, or
@@ -10,20 +10,7 @@ import { problem } from './problems.ts'
 
 const defaultWaitSeconds = 2
 const longestWaitSeconds = 30
-const firstPollMs = 2
-const slowestPollMs = 25
 const laggingShown = 5
-
-export type FreshnessSettings = {
-  /** The versions that the projection has; accounts it does not know are left out. */
-  versionsOf: (accounts: readonly string[]) => Promise<ReadonlyMap<string, number>>
-  /** Aborts when the process stops: whoever waits is answered with what there is. */
-  signal: AbortSignal
-  /** Reads that may wait at one time. 256 by default. */
-  waiterLimit?: number
-  /** Monotonic milliseconds. */
-  now?: () => number
-}
 
 export type Freshness = {
   /** `answer`, once the request's token is reached or its wait is over, with headers saying which. */
@@ -31,55 +18,18 @@ export type Freshness = {
   waiters(): number
 }
 
-type Lag = { account: string; have: number; want: number }
-
-export function openFreshness(settings: FreshnessSettings): Freshness {
-  const { versionsOf, signal, waiterLimit = 256, now = () => performance.now() } = settings
-  let waiters = 0
-
-  async function lagsOf(token: ConsistencyToken): Promise<Lag[]> {
-    const versions = await versionsOf([...token.keys()])
-    return [...token]
-      .map(([account, want]) => ({ account, want, have: versions.get(account) ?? 0 }))
-      .filter(({ have, want }) => have < want)
-  }
-
-  async function waitFor(
-    token: ConsistencyToken,
-    waitMs: number,
-    hangUp: AbortSignal,
-  ): Promise<Lag[]> {
-    const deadline = now() + waitMs
-    let lags = await lagsOf(token)
-    if (lags.length === 0 || waitMs === 0) return lags
-    if (waiters >= waiterLimit) {
-      throw problem('too_many_waiters', { headers: { 'Retry-After': '1' } })
-    }
-    waiters += 1
-    const ended = AbortSignal.any([signal, hangUp])
-    try {
-      for (let pollMs = firstPollMs; lags.length > 0;) {
-        const leftMs = deadline - now()
-        if (leftMs <= 0 || ended.aborted) return lags
-        await pause(Math.min(pollMs, leftMs), ended)
-        pollMs = Math.min(pollMs * 1.5, slowestPollMs)
-        lags = await lagsOf(token)
-      }
-      return lags
-    } finally {
-      waiters -= 1
-    }
-  }
-
+export function openFreshness(settings: LagWatchSettings): Freshness {
+  const watch = new LagWatch(settings)
   return {
-    waiters: () => waiters,
+    waiters: () => watch.waiting,
     async read(request, answer) {
       const token = tokenOf(request)
       if (token === undefined) return answer()
       const strict = isStrict(request)
       const preferred = preferredWaitSeconds(request.header('Prefer'))
       const waitSeconds = preferred ?? defaultWaitSeconds
-      const lags = await waitFor(token, waitSeconds * 1_000, request.signal)
+      const hangUp = () => request.signal
+      const lags = await watch.lagsOf({ token, waitMs: waitSeconds * 1_000, hangUp })
       const headers = {
         ...(preferred === undefined ? {} : { 'Preference-Applied': `wait=${preferred}` }),
         ...consistencyHeaders(lags),

@@ -1,4 +1,4 @@
-import { openDatabase, openPool } from 'migrations/database'
+import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
 import { openAccess, openToAll } from 'service/access'
 import { serveHttp } from 'service/http'
@@ -24,17 +24,19 @@ try {
   const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
   const onError = (error: Error) =>
     log.warn({ event: 'connection_lost', err: error }, 'connection lost')
-  await using database = openDatabase<ReadDatabase>({
+  await using reader = openPool({
     url: config.READ_DATABASE_URL,
     applicationName: 'sluice-query-api',
     maxConnections: 8,
     onError,
   })
+  const database = databaseOver<ReadDatabase>(reader)
   await using pool = openPool({
     url: config.PROJECTOR_DATABASE_URL,
     applicationName: 'sluice-projector',
     maxConnections: connectionsPerProjector,
     settings: projectorSessionSettings,
+    pipeline: true,
     onError,
   })
   const jobs = openJobs({
@@ -47,14 +49,14 @@ try {
     log,
   })
   const statuses = jobs.map(({ status }) => status)
-  const versionsOf = (ids: readonly string[]) => accountVersions(database, ids)
+  const versionsOf = (ids: readonly string[]) => accountVersions(reader, ids)
   const freshness = openFreshness({ versionsOf, signal })
   const observe = projectionMetrics(metrics.registry, statuses, freshness.waiters)
   await using http = await serveHttp({
     host: config.HOST,
     port: config.QUERY_API_PORT,
     routes: [
-      ...accountRoutes({ database, freshness, cursorSecret: config.CURSOR_SECRET }),
+      ...accountRoutes({ reader, database, freshness, cursorSecret: config.CURSOR_SECRET }),
       ...projectionRoutes(database, statuses),
       ...quarantineRoutes({ database, pool, repairers: jobs }),
     ],

@@ -1,5 +1,4 @@
-import type { Pool } from 'pg'
-import type { Transaction } from './projection.ts'
+import type { Queryable, Transaction } from './transaction.ts'
 
 // One row per projection and partition says how far it is applied, written in the transaction that
 // applied it. The topic's id is kept with it: offsets of a topic made anew mean other records.
@@ -17,7 +16,7 @@ const storedOf = ({ partition, topic_id, next_offset }: Row): StoredOffset => ({
 
 /** All rows of a projection, whoever's partitions they are. */
 export async function readOffsets(
-  database: Pool | Transaction,
+  database: Queryable,
   { projection, topic }: Omit<Place, 'partition'>,
 ): Promise<StoredOffset[]> {
   const { rows } = await database.query<Row>(
@@ -30,7 +29,7 @@ export async function readOffsets(
 
 /** Makes the rows that are missing, at 0; then says what is stored for these partitions. */
 export async function ensureOffsets(
-  database: Pool | Transaction,
+  database: Queryable,
   { projection, topic, topicId }: { projection: string; topic: string; topicId: string },
   partitions: readonly number[],
 ): Promise<StoredOffset[]> {
@@ -72,12 +71,12 @@ export async function lockOffset(
   return { ...storedOf(row), quarantine: row.quarantine }
 }
 
-export async function saveOffset(
+export function saveOffset(
   transaction: Transaction,
   { projection, topic, partition }: Place,
   next: bigint,
-): Promise<void> {
-  await transaction.query({
+): void {
+  transaction.send({
     name: 'save-offset',
     text: `update read.offsets set next_offset = $4
       where projection = $1 and topic = $2 and partition = $3`,
@@ -86,12 +85,12 @@ export async function saveOffset(
 }
 
 /** Notes the newest heartbeat; a repeated older one changes nothing. */
-export async function noteHeartbeat(
+export function noteHeartbeat(
   transaction: Transaction,
   { projection, partition }: Place,
   occurredAt: string,
-): Promise<void> {
-  await transaction.query({
+): void {
+  transaction.send({
     name: 'note-heartbeat',
     text: `insert into read.heartbeats as h (projection, partition, occurred_at, applied_at)
       values ($1, $2, $3, clock_timestamp())

@@ -1,8 +1,6 @@
 import type { AccountEvent } from 'command-api/events'
-import type { ClientBase } from 'pg'
 import type { Head } from './guard.ts'
-
-export type Transaction = Pick<ClientBase, 'query'>
+import type { Queryable, Transaction } from './transaction.ts'
 
 /** An account's event as a projection gets it: who it happened to, which of theirs, and what. */
 export type ProjectedEvent = {
@@ -46,7 +44,7 @@ export type Projection = {
    */
   apply(transaction: Transaction, events: readonly ProjectedEvent[]): Promise<Applied>
   /** How far the accounts are; one that is not there is left out. Locks nothing. */
-  heads(transaction: Transaction, accounts: readonly string[]): Promise<ReadonlyMap<string, Head>>
+  heads(database: Queryable, accounts: readonly string[]): Promise<ReadonlyMap<string, Head>>
   /** Removes an account, so that it can be built anew from its first event. */
   forget(transaction: Transaction, account: string): Promise<void>
   /** Moves an account past an event that is left out; false when there is no such account yet. */

@@ -4,7 +4,7 @@ import { encodeToken } from 'command-api/token'
 import { openProducer } from 'kafka/producer'
 import { createTopic, deleteTopic, truncateTopic } from 'kafka/test-topics'
 import { testBrokers, testDatabases } from 'local-stack/test-databases'
-import { openDatabase, openPool } from 'migrations/database'
+import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
 import { encode, type OutboxRow } from 'outbox-relay/wire'
 import { openToAll } from 'service/access'
@@ -28,9 +28,8 @@ const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
 const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
 const projectorUrl = databases.read('sluice_projector')
-const database = cleanup.use(
-  openDatabase<ReadDatabase>({ ...connection, url: databases.read('sluice_query') }),
-)
+const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+const database = databaseOver<ReadDatabase>(reader)
 const admin = cleanup.use(openPool({ ...connection, url: projectorUrl }))
 afterAll(() => cleanup.disposeAsync())
 
@@ -56,7 +55,7 @@ function start(
 ): Running {
   const { groupId = `group-${randomUUID()}`, url = projectorUrl, chunkRecords = 2_000 } = options
   const status = newStatus('accounts', { topic, groupId })
-  const pool = openPool({ ...connection, url, settings: projectorSessionSettings })
+  const pool = openPool({ ...connection, url, settings: projectorSessionSettings, pipeline: true })
   const control = new AbortController()
   const running = runProjector({
     projection: options.projection ?? accounts,
@@ -89,7 +88,7 @@ const names = (count: number, prefix: string = randomUUID()) =>
   Array.from({ length: count }, (_, index) => `${prefix}-${index}`)
 
 async function allAt(ids: string[], version: number): Promise<boolean> {
-  const versions = await accountVersions(database, ids)
+  const versions = await accountVersions(reader, ids)
   return ids.every((id) => versions.get(id) === version)
 }
 
@@ -99,13 +98,13 @@ test('events published to Kafka are read by GET, with the token of the last of t
   const topic = await newTopic(3)
   start(topic)
   const freshness = openFreshness({
-    versionsOf: (ids) => accountVersions(database, ids),
+    versionsOf: (ids) => accountVersions(reader, ids),
     signal: new AbortController().signal,
   })
   await using http = await serveHttp({
     host: '127.0.0.1',
     port: 0,
-    routes: accountRoutes({ database, freshness, cursorSecret: 'x'.repeat(32) }),
+    routes: accountRoutes({ reader, database, freshness, cursorSecret: 'x'.repeat(32) }),
     access: openToAll,
     readiness: async () => [],
     log,
@@ -204,7 +203,7 @@ test('the process killed with -9 again and again: every event is applied once', 
   await reached(ids, total / 20)
   expect(await stored()).toBe(total)
   for (const id of ids) {
-    expect((await findAccount(database, id))?.account).toMatchObject({ ledgerBalance: '990' })
+    expect((await findAccount(reader, id))?.account).toMatchObject({ ledgerBalance: '990' })
   }
 })
 
@@ -256,7 +255,7 @@ test('a topic made anew while it is consumed is noticed, too', async () => {
   await publish(topic, historyOf(other, 3))
   await vi.waitUntil(() => status.stopped.size === 1, patient)
   expect(status.stopped.get(0)?.code).toBe('topic_recreated')
-  expect((await findAccount(database, other))?.account).toBe(undefined)
+  expect((await findAccount(reader, other))?.account).toBe(undefined)
 })
 
 test('records deleted before they were read stop the partition', async () => {
@@ -267,7 +266,7 @@ test('records deleted before they were read stop the partition', async () => {
   const { status } = start(topic)
   await vi.waitUntil(() => status.stopped.size === 1, patient)
   expect(status.stopped.get(0)).toMatchObject({ code: 'offset_below_log', offset: 0n })
-  expect((await findAccount(database, id))?.account).toBe(undefined)
+  expect((await findAccount(reader, id))?.account).toBe(undefined)
 })
 
 test('a stored offset beyond the end of the log stops the partition, at once or while running', async () => {

@@ -1,6 +1,6 @@
 import { encodeToken } from 'command-api/token'
 import { testDatabases } from 'local-stack/test-databases'
-import { openDatabase, openPool } from 'migrations/database'
+import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
 import { openToAll } from 'service/access'
 import { serveHttp } from 'service/http'
@@ -22,13 +22,12 @@ const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
 const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
 const pool = cleanup.use(openPool({ ...connection, url: databases.read('sluice_projector') }))
-const database = cleanup.use(
-  openDatabase<ReadDatabase>({ ...connection, url: databases.read('sluice_query') }),
-)
+const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+const database = databaseOver<ReadDatabase>(reader)
 const status = newStatus('accounts')
 const metrics = openMetrics('query-api')
 const freshness = openFreshness({
-  versionsOf: (ids) => accountVersions(database, ids),
+  versionsOf: (ids) => accountVersions(reader, ids),
   signal: new AbortController().signal,
 })
 projectionMetrics(metrics.registry, [status], freshness.waiters)
@@ -41,7 +40,7 @@ const http = cleanup.use(
     metrics,
     log: openLog('query-api', 'fatal'),
     routes: [
-      ...accountRoutes({ database, freshness, cursorSecret }),
+      ...accountRoutes({ reader, database, freshness, cursorSecret }),
       ...projectionRoutes(database, [status]),
     ],
     readiness: projectionReadiness({

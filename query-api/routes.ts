@@ -8,6 +8,7 @@ import { type CursorPlace, decodeCursor, encodeCursor } from './cursor.ts'
 import { databaseFault } from './database-fault.ts'
 import type { Freshness } from './freshness.ts'
 import { problem } from './problems.ts'
+import type { Queryable } from './transaction.ts'
 
 const accountParams = z.strictObject({
   id: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'),
@@ -43,6 +44,8 @@ const listQuery = z.strictObject({
 
 export type AccountRoutesSettings = {
   /** Of the role sluice_query. */
+  reader: Queryable
+  /** The same, for statements that are put together. */
   database: Kysely<ReadDatabase>
   freshness: Freshness
   cursorSecret: string
@@ -66,11 +69,13 @@ export function accountRoutes(settings: AccountRoutesSettings): Route[] {
   ]
 }
 
-function oneAccount({ database }: AccountRoutesSettings, request: ApiRequest) {
+const noQuery = z.strictObject({})
+
+function oneAccount({ reader, database }: AccountRoutesSettings, request: ApiRequest) {
   const { id } = parsePart(accountParams, request.params, 'path')
-  parsePart(z.strictObject({}), request.query, 'query')
+  parsePart(noQuery, request.query, 'query')
   return async (): Promise<ApiAnswer> => {
-    const found = await findAccount(database, id)
+    const found = await findAccount(reader, id)
     if (found === undefined) {
       const quarantined = await quarantineOf(database, id)
       throw problem('account_not_found', { headers: quarantineHeader([{ id, quarantined }]) })

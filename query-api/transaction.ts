@@ -1,8 +1,45 @@
-import type { Pool, PoolClient } from 'pg'
+import type { ClientBase, Pool, QueryConfig, QueryResult, QueryResultRow } from 'pg'
 
 /** A transaction took so long that its connection was cut: perhaps nobody is at the other end. */
 class TransactionTimeout extends Error {
   readonly code = 'transaction_timeout'
+}
+
+/** What asks questions and needs no transaction: a pool will do. */
+export type Queryable = Pick<Transaction, 'query'>
+
+/**
+ * A transaction at work. Statements run in the order they are given. Over a pool with `pipeline`
+ * those that are sent cost no round trip: what becomes of them is seen at the commit, which fails
+ * when one of them did.
+ */
+export class Transaction {
+  readonly #client: ClientBase
+  #sent: Promise<unknown>[] = []
+
+  constructor(client: ClientBase) {
+    this.#client = client
+  }
+
+  query<Row extends QueryResultRow>(
+    statement: string | QueryConfig,
+    values?: unknown[],
+  ): Promise<QueryResult<Row>> {
+    return this.#client.query<Row>(statement, values)
+  }
+
+  send(statement: QueryConfig): void {
+    const outcome = this.#client.query(statement)
+    outcome.catch(() => {}) // Thrown when it is settled.
+    this.#sent.push(outcome)
+  }
+
+  /** Resolves once everything sent has succeeded. Throws what failed first. */
+  async settle(): Promise<void> {
+    const sent = this.#sent
+    this.#sent = []
+    await Promise.all(sent)
+  }
 }
 
 /**
@@ -13,7 +50,7 @@ class TransactionTimeout extends Error {
 export async function inTransaction<T>(
   pool: Pool,
   deadlineMs: number,
-  work: (client: PoolClient) => Promise<T>,
+  work: (transaction: Transaction) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect()
   const timeout = Promise.withResolvers<never>()
@@ -34,9 +71,19 @@ export async function inTransaction<T>(
   }
 }
 
-async function commit<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  await client.query('begin')
-  const result = await work(client)
-  await client.query('commit')
-  return result
+async function commit<T>(
+  client: ClientBase,
+  work: (transaction: Transaction) => Promise<T>,
+): Promise<T> {
+  const transaction = new Transaction(client)
+  transaction.send({ text: 'begin' })
+  try {
+    const result = await work(transaction)
+    // Behind a statement that failed it does nothing: Postgres answers it with a rollback.
+    transaction.send({ text: 'commit' })
+    return result
+  } finally {
+    // What was sent may be why the work failed: then that is thrown.
+    await transaction.settle()
+  }
 }

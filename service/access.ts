@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { z } from 'zod'
 import type { Log } from './log.ts'
@@ -32,7 +32,7 @@ export function newAccessKey(): string {
 }
 
 export function hashOfAccessKey(key: string): string {
-  return createHash('sha256').update(key).digest('hex')
+  return hash('sha256', key)
 }
 
 const anonymous: Caller = { name: 'anonymous', role: 'operator' }

@@ -1,6 +1,7 @@
 import { databaseFault } from '../database-fault.ts'
 import { withLater } from '../guard.ts'
-import type { Applied, ProjectedEvent, Projection, Refusal, Transaction } from '../projection.ts'
+import type { Applied, ProjectedEvent, Projection, Refusal } from '../projection.ts'
+import type { Transaction } from '../transaction.ts'
 
 /**
  * Applies events as the projection does, except that one whose values the database refuses is
@@ -56,6 +57,7 @@ export async function applyBisecting(
     await transaction.query('savepoint part')
     try {
       const result = await projection.apply(transaction, own)
+      await transaction.settle()
       await transaction.query('release savepoint part')
       return result
     } catch (error) {

@@ -1,6 +1,6 @@
 import type { Pool } from 'pg'
 import type { Place } from '../offsets.ts'
-import type { Transaction } from '../projection.ts'
+import type { Queryable, Transaction } from '../transaction.ts'
 
 // Every statement on read.quarantine but those of the reports. Who locks: a chunk, entries in the
 // order of ids, and then no row of those accounts; a repair, its account's row and then its entry.
@@ -49,7 +49,7 @@ const entryOf = (row: Row): Entry => ({
  * among them, with what released it visible.
  */
 export async function lockEntries(
-  transaction: Transaction,
+  transaction: Queryable,
   projection: string,
   accounts: readonly string[],
 ): Promise<Set<string>> {
@@ -81,7 +81,7 @@ export async function raiseHighest(
 /** Puts accounts into quarantine. Of one that is there already only the highest version may rise,
  * and a conflict replaces any other reason: it alone asks for a rebuild. */
 export async function putEntries(
-  transaction: Pool | Transaction,
+  transaction: Queryable,
   { projection, topic, partition }: Place,
   entries: readonly NewEntry[],
 ): Promise<void> {
@@ -114,7 +114,7 @@ export async function putEntries(
 
 /** The account's entry, locked where a transaction asks for it to be. */
 export async function findEntry(
-  transaction: Pool | Transaction,
+  transaction: Queryable,
   { projection, account, lock }: { projection: string; account: string; lock: boolean },
 ): Promise<Entry | undefined> {
   const { rows } = await transaction.query<Row>(
@@ -126,11 +126,11 @@ export async function findEntry(
 }
 
 export async function removeEntry(
-  transaction: Transaction,
+  database: Queryable,
   projection: string,
   account: string,
 ): Promise<void> {
-  await transaction.query('delete from read.quarantine where projection = $1 and account_id = $2', [
+  await database.query('delete from read.quarantine where projection = $1 and account_id = $2', [
     projection,
     account,
   ])
@@ -167,7 +167,7 @@ export async function makeDue(pool: Pool, projection: string, problem: string): 
 
 /** What an attempt met. `newCode` replaces the entry's reason; `soon` makes the next attempt due. */
 export async function noteProblem(
-  database: Pool | Transaction,
+  database: Queryable,
   { projection, account }: { projection: string; account: string },
   problem: { code: string; detail: string; newCode?: string; soon?: true },
 ): Promise<void> {

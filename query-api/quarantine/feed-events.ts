@@ -1,5 +1,6 @@
 import { readStoredEvent, RecordUnreadable, type StoredEvent } from '../event-record.ts'
-import type { ProjectedEvent, Projection, Transaction } from '../projection.ts'
+import type { ProjectedEvent, Projection } from '../projection.ts'
+import type { Transaction } from '../transaction.ts'
 import { applyBisecting } from './bisection.ts'
 
 /** Why an account is not released. */

@@ -1,6 +1,5 @@
 import { testDatabases } from 'local-stack/test-databases'
-import { openDatabase, openPool } from 'migrations/database'
-import type { ReadDatabase } from 'migrations/read'
+import { openPool } from 'migrations/database'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
 import { accountVersions } from '../account-reads.ts'
@@ -18,10 +17,10 @@ const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
 const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
 const url = databases.read('sluice_projector')
-const pool = cleanup.use(openPool({ ...connection, url, settings: projectorSessionSettings }))
-const database = cleanup.use(
-  openDatabase<ReadDatabase>({ ...connection, url: databases.read('sluice_query') }),
+const pool = cleanup.use(
+  openPool({ ...connection, url, settings: projectorSessionSettings, pipeline: true }),
 )
+const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
 const commandApi = cleanup.use(await openTestFeed(databases))
 const feed = openFeed(commandApi)
 afterAll(() => cleanup.disposeAsync())
@@ -134,11 +133,11 @@ test('a history that contradicts the feed is replaced by it from version 1', asy
   const other = [...truth.slice(0, 2), eventRow('conflict', 3, { balance: '999' })]
   await commandApi.record(truth)
   await deliver('conflict', ...other)
-  expect(await accountVersions(database, ['conflict'])).toEqual(new Map([['conflict', 3]]))
+  expect(await accountVersions(reader, ['conflict'])).toEqual(new Map([['conflict', 3]]))
   await deliver('conflict', truth[2]!, truth[3]!)
   expect(await entryOf('conflict')).toMatchObject({ code: 'version_conflict', highest: 4 })
   // No version of it can be called fresh before it is restored.
-  expect(await accountVersions(database, ['conflict'])).toEqual(new Map([['conflict', 0]]))
+  expect(await accountVersions(reader, ['conflict'])).toEqual(new Map([['conflict', 0]]))
   expect(await repair('conflict')).toMatchObject({ kind: 'released', restored: true, applied: 5 })
   expect(await rowOf('conflict')).toEqual(foldOf(truth))
 })

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { encodeToken } from 'command-api/token'
 import { testDatabases } from 'local-stack/test-databases'
-import { openDatabase, openPool } from 'migrations/database'
+import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { openToAll } from 'service/access'
@@ -26,9 +26,8 @@ const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
 const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
 const pool = cleanup.use(openPool({ ...connection, url: databases.read('sluice_projector') }))
-const database = cleanup.use(
-  openDatabase<ReadDatabase>({ ...connection, url: databases.read('sluice_query') }),
-)
+const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+const database = databaseOver<ReadDatabase>(reader)
 const commandApi = cleanup.use(await openTestFeed(databases))
 const status = newStatus('accounts')
 const { signal } = new AbortController()
@@ -50,8 +49,9 @@ const http = cleanup.use(
     readiness: async () => [],
     routes: [
       ...accountRoutes({
+        reader,
         database,
-        freshness: openFreshness({ versionsOf: (ids) => accountVersions(database, ids), signal }),
+        freshness: openFreshness({ versionsOf: (ids) => accountVersions(reader, ids), signal }),
         cursorSecret: 'x'.repeat(32),
       }),
       ...projectionRoutes(database, [status]),

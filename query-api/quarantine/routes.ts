@@ -4,9 +4,9 @@ import type { Pool } from 'pg'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
 import { problem } from '../problems.ts'
-import type { Projection, Transaction } from '../projection.ts'
+import type { Projection } from '../projection.ts'
 import { orUnavailable } from '../routes.ts'
-import { inTransaction } from '../transaction.ts'
+import { inTransaction, type Transaction } from '../transaction.ts'
 import { type Repairer, feedMissing } from './repairer.ts'
 
 // What people see of the quarantine, and what operators do to it by hand: every act leaves a row in
