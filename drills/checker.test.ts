@@ -176,6 +176,16 @@ const breaches: [what: string, promise: string, breach: (told: Story) => void][]
     'I5',
     (told) => (told.tables.readAccounts[0]!.ledger_balance = '30'),
   ],
+  [
+    'a read model that says that more is available than there is',
+    'I5',
+    (told) => (told.tables.readAccounts[0]!.available = '999'),
+  ],
+  [
+    'a read model that holds money back which nothing held',
+    'I5',
+    (told) => (told.tables.readAccounts[0]!.held = '7'),
+  ],
   ['an account row that is not the fold', 'I5', (told) => (told.tables.accounts[1]!.version = '2')],
   ['a version that is missing', 'I5', (told) => told.tables.events.splice(1, 1)],
   ['a transaction that does not sum to zero', 'I6', (told) => told.tables.entries.splice(1, 1)],
