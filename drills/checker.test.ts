@@ -212,6 +212,11 @@ const breaches: [what: string, promise: string, breach: (told: Story) => void][]
   ],
   ['an answer with another version', 'I7', (told) => (told.history[1]!.version = 3)],
   [
+    'a deposit on one account whose event is on another',
+    'I7',
+    (told) => (told.history[1]!.account = 'b'),
+  ],
+  [
     'progress saved before Kafka had it',
     'I9',
     (told) => told.samples.push({ next: 6n, gaps: [[2n, 3n]], atMs: 1_001 }),
