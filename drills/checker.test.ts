@@ -217,6 +217,27 @@ const breaches: [what: string, promise: string, breach: (told: Story) => void][]
     (told) => (told.history[1]!.account = 'b'),
   ],
   [
+    'a command carried out once more under a key that nobody sent',
+    'I7',
+    (told) => {
+      const row = outboxRow(6, 'b@2', 'FundsDeposited.v1', 10)
+      const { tables, records } = told
+      tables.outbox.push(row)
+      tables.events.push(eventOf(row))
+      records.push(recordOf(row, 5))
+      Object.assign(tables.accounts[1]!, { ledger_balance: '10', version: '2' })
+      Object.assign(tables.readAccounts[1]!, {
+        ledger_balance: '10',
+        available: '10',
+        version: '2',
+        last_event_id: row.id,
+      })
+      const into = { ...tables.entries[0]!, transaction_id: 't-6', account_id: 'b' }
+      tables.entries.push(into, { ...into, ...{ account_id: 'sluice-cash-EUR', amount: '-10' } })
+      tables.progress.next = 7n
+    },
+  ],
+  [
     'progress saved before Kafka had it',
     'I9',
     (told) => told.samples.push({ next: 6n, gaps: [[2n, 3n]], atMs: 1_001 }),
