@@ -134,7 +134,10 @@ export async function repeatOldRecords(stack: DrillStack, random: Random): Promi
 }
 
 /** A kill hit something in flight when records are repeated between it and the next kill. */
-function relayKills(stack: DrillStack, { figures }: Verdict): DrillResult['relayKills'] {
+export function relayKills(
+  stack: Pick<DrillStack, 'services'>,
+  { figures }: Verdict,
+): DrillResult['relayKills'] {
   const kills = stack.services['outbox-relay'].endings
     .filter(({ signal }) => signal === 'SIGKILL')
     .map(({ atMs }) => atMs)
