@@ -108,3 +108,15 @@ test('a reset comes in the middle of a message', async () => {
   proxy.heal()
   await talking()
 })
+
+test('a slow line is slow for all of its connections together', async () => {
+  const [one, two] = [await talking(), await talking()]
+  proxy.begin({ kind: 'slow', bytesPerSecond: 100 })
+  const startedMs = performance.now()
+  for (const each of [one, two]) each.answer = ''
+  one.socket.write('0123456789')
+  two.socket.write('0123456789')
+  await waitUntil(() => one.answer.length + two.answer.length === 20, { what: 'both answers' })
+  // 20 bytes at 100 a second take 200 ms one way; the answers come as they do.
+  expect(performance.now() - startedMs).toBeGreaterThan(290)
+})
