@@ -8,6 +8,7 @@ import {
 } from 'connect/connector'
 import { createTopic } from 'kafka/test-topics'
 import { waitUntil } from 'local-stack'
+import { mustEqual } from './errors.ts'
 import { figure, type Figure, type FigureInput } from './figures.ts'
 import { flowOf } from './flow.ts'
 import { eventsPerAccount, fillOutbox } from './outbox-fill.ts'
@@ -39,6 +40,8 @@ type Sender = {
   pid: number
   hold(): Promise<void>
   go(): Promise<void>
+  /** Throws `violation` when something else than the log was drained. */
+  check(): Promise<void>
 } & AsyncDisposable
 
 const topic = 'account-events'
@@ -85,6 +88,7 @@ async function measureOne(
   })
   await Promise.all([sender.go(), flowing])
   const flow = await flowing
+  await sender.check()
   samples.add(`${contender} drain`, flow.perSecond)
   samples.add(`${contender} cpu`, (flow.cores / flow.perSecond) * 1e6)
   samples.add(`${contender} memory`, peakMemoryMb(sender.pid) ?? Number.NaN)
@@ -117,8 +121,7 @@ async function startWal({ servers }: ChangeCaptureOptions, databases: Databases)
   const relay = await servers.service(databases, {
     name: 'outbox-relay',
     label: 'relay-wal',
-    // It is stopped for as long as the backlog is written, and must not lose its lease by that.
-    env: { RELAY_MODE: 'wal', RELAY_LEASE_MS: '60000', KAFKA_PRODUCER: 'direct' },
+    env: { RELAY_MODE: 'wal', KAFKA_PRODUCER: 'direct' },
   })
   await using admin = await connect(databases.write())
   await waitUntil(
@@ -133,13 +136,28 @@ async function startWal({ servers }: ChangeCaptureOptions, databases: Databases)
   )
   return {
     pid: relay.pid,
-    hold: async () => void process.kill(relay.pid, 'SIGSTOP'),
-    go: async () => void process.kill(relay.pid, 'SIGCONT'),
+    // A relay that stands still itself is taken for dead by the server, and goes on by polling.
+    hold: async () => servers.signalKafka('SIGSTOP'),
+    go: async () => servers.signalKafka('SIGCONT'),
+    check: () => streamedThroughout(databases),
     [Symbol.asyncDispose]: async () => {
-      process.kill(relay.pid, 'SIGCONT')
+      servers.signalKafka('SIGCONT')
       await relay.stop()
     },
   }
+}
+
+/** The relay says when it begins and ends to read the log. */
+async function streamedThroughout(databases: Databases): Promise<void> {
+  await using admin = await connect(databases.write())
+  const { rows } = await admin.query<{ action: string }>(
+    `select action from outbox.audit where action like 'stream%' order by id`,
+  )
+  mustEqual(
+    'what the relay did with its stream',
+    rows.map(({ action }) => action).join(),
+    'stream_began',
+  )
 }
 
 /** A worker of its own, so that its memory is this connector's. */
@@ -179,6 +197,7 @@ async function startDebezium(
     pid: worker.pid,
     hold: () => stopConnector({ url }, name),
     go: () => resume({ url }, name),
+    check: async () => {},
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
 }

@@ -16,7 +16,7 @@ export async function countsOf(client: pg.Client): Promise<LedgerCounts> {
 
 const faults = {
   'accounts that are not at their last event': `
-    select count(*)::int as count from ledger.accounts a where version <>
+    select count(*)::int as count from ledger.accounts a where version is distinct from
       (select max(version) from ledger.account_events e where e.account_id = a.id)`,
   'accounts whose versions have holes': `
     select count(*)::int as count from (

@@ -42,6 +42,8 @@ export type Servers = {
   checkpoint(): Promise<void>
   /** Starts a service on these databases; resolves when it listens. */
   service(databases: Databases, options: ServiceOptions): Promise<RunningService>
+  /** Kafka stands still until it is told to go on. */
+  signalKafka(signal: 'SIGSTOP' | 'SIGCONT'): void
   /** A Connect worker of its own each time; the caller's to stop. */
   connectWorker(): Promise<ConnectWorker>
   [Symbol.asyncDispose](): Promise<void>
@@ -100,10 +102,12 @@ export async function startServers(
   })
   cleanup.defer(postgres.stop)
   const brokers: string[] = []
+  let signalKafka: Servers['signalKafka'] = () => {}
   if (withKafka) {
     const kafka = await startBroker(dataFolder, { port: kafkaPort, controllerPort }, progress)
     cleanup.defer(kafka.stop)
     brokers.push(...kafka.brokers)
+    signalKafka = (signal) => kafka.kill(signal)
   }
   const accessKeysFile = ensureAccessKeys(dataFolder, secrets.developmentKey, secrets.queryApiKey)
   const admin = cleanup.use(await connect(postgres.url()))
@@ -149,6 +153,7 @@ export async function startServers(
       await listening(child, wiring.url)
       return { ...child, url: wiring.url, port: Number(new URL(wiring.url).port) }
     },
+    signalKafka,
     connectWorker: () => startWorker(dataFolder, brokers, progress),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }

@@ -37,7 +37,7 @@ export async function recordsIn(brokers: readonly string[], topic: string): Prom
 
 /**
  * Reads a whole topic and throws `violation` unless each account's versions are there from 1 up to
- * `versions`, first seen in order, and nothing else is there. Gives how many records are repeats:
+ * `versions`, first seen in order, each the same event whenever it is there, and nothing else is. Gives how many records are repeats:
  * delivery is at least once, and a slow broker makes a producer send a batch again.
  */
 export async function checkVersions(
@@ -46,7 +46,8 @@ export async function checkVersions(
   expected: { accounts: number; versions: number },
 ): Promise<{ repeats: number }> {
   const total = await recordsIn(brokers, topic)
-  const seen = new Map<string, number>()
+  /** Of each account, its events' ids in version order. */
+  const seen = new Map<string, string[]>()
   const done = new AbortController()
   const timeout = AbortSignal.timeout(120_000)
   let read = 0
@@ -59,10 +60,19 @@ export async function checkVersions(
       for (const { key, headers } of records) {
         const account = String(key)
         const version = Number(headers['ce_sequence'])
-        const last = seen.get(account) ?? 0
-        if (version >= 1 && version <= last) continue
-        mustEqual(`the next version of ${account}`, version, last + 1)
-        seen.set(account, version)
+        const ids = seen.get(account) ?? []
+        const id = String(headers.id)
+        if (version >= 1 && version <= ids.length) {
+          mustEqual(
+            `version ${version} of ${account}, once more`,
+            id,
+            ids[version - 1] ?? 'nothing',
+          )
+          continue
+        }
+        mustEqual(`the next version of ${account}`, version, ids.length + 1)
+        ids.push(id)
+        seen.set(account, ids)
       }
       read += records.length
       if (read >= total) done.abort()
@@ -73,7 +83,7 @@ export async function checkVersions(
     throw new BenchError('violation', `only ${read} of ${total} records could be read back`)
   }
   mustEqual('accounts in the topic', seen.size, expected.accounts)
-  const atLast = [...seen.values()].filter((version) => version === expected.versions)
+  const atLast = [...seen.values()].filter((ids) => ids.length === expected.versions)
   mustEqual('accounts at their last version', atLast.length, expected.accounts)
   return { repeats: total - expected.accounts * expected.versions }
 }

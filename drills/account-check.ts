@@ -4,7 +4,15 @@ import type { Entry, LedgerAccount, LedgerEvent, OutboxRow, ReadAccount } from '
 // I4, I5 and I6: the events folded anew, against the account rows of both sides and the double
 // entry. The fold knows event types by name and amounts by field; it shares nothing with either side.
 
-type Fold = { version: bigint; balance: bigint; overdraftLimit: bigint; status: string; id: string }
+type Fold = {
+  version: bigint
+  balance: bigint
+  /** Of holds no event is known here yet: nothing may be held. */
+  held: bigint
+  overdraftLimit: bigint
+  status: string
+  id: string
+}
 
 export type AccountInput = {
   outbox: readonly OutboxRow[]
@@ -44,6 +52,7 @@ function foldAll(events: readonly LedgerEvent[], report: Report): Map<string, Fo
     const fold = folds.get(account) ?? {
       version: 0n,
       balance: 0n,
+      held: 0n,
       overdraftLimit: 0n,
       status: 'open',
       id: '',
@@ -59,7 +68,11 @@ function foldAll(events: readonly LedgerEvent[], report: Report): Map<string, Fo
   return folds
 }
 
-type Payload = { amount?: string; overdraftLimit?: string; after?: { ledgerBalance?: string } }
+type Payload = {
+  amount?: string
+  overdraftLimit?: string
+  after?: { ledgerBalance?: string; held?: string; available?: string; status?: string }
+}
 
 function applyEvent(fold: Fold, event: LedgerEvent, report: Report): void {
   const payload = JSON.parse(event.payload) as Payload
@@ -69,10 +82,15 @@ function applyEvent(fold: Fold, event: LedgerEvent, report: Report): void {
   else if (event.type === 'FundsWithdrawn.v1') fold.balance -= BigInt(payload.amount ?? '0')
   else if (event.type === 'AccountClosed.v1') fold.status = 'closed'
   else report('I5', `${name}: unknown event ${event.type}`)
-  if (payload.after?.ledgerBalance !== String(fold.balance)) {
-    report('I5', `${name} says ${payload.after?.ledgerBalance}, the fold says ${fold.balance}`)
-  }
+  const { ledgerBalance, held, available, status } = payload.after ?? {}
+  const said = [ledgerBalance, held, available, status].join()
+  const folded = [fold.balance, fold.held, availableOf(fold), fold.status].join()
+  if (said !== folded) report('I5', `${name} says ${said}, the fold says ${folded}`)
   if (fold.balance + fold.overdraftLimit < 0n) report('I6', `${name} is below its limit`)
+}
+
+function availableOf({ balance, held, overdraftLimit }: Fold): bigint {
+  return balance - held + overdraftLimit
 }
 
 /** The queue and the ledger hold the same events of accounts. */
@@ -126,6 +144,10 @@ function checkReadSide(
     if (!last) report('I4', `read side, ${id}: at version ${row.version} of ${fold.version}`)
     const problem = difference(row, fold)
     if (problem !== undefined) report('I5', `read side, ${id}: ${problem}`)
+    const available = String(availableOf(fold))
+    if (row.available !== available) {
+      report('I5', `read side, ${id}: available ${row.available}, fold ${available}`)
+    }
   }
   for (const id of found.keys()) if (!folds.has(id)) report('I5', `read side: ${id} has no events`)
 }
@@ -136,6 +158,7 @@ function difference(row: LedgerAccount, fold: Fold | undefined): string | undefi
   if (row.ledger_balance !== String(fold.balance)) {
     return `balance ${row.ledger_balance}, fold ${fold.balance}`
   }
+  if (row.held !== String(fold.held)) return `held ${row.held}, fold ${fold.held}`
   if (row.overdraft_limit !== String(fold.overdraftLimit)) return 'another overdraft limit'
   return row.status === fold.status ? undefined : `${row.status}, fold ${fold.status}`
 }

@@ -3,6 +3,7 @@ import { checkDelivery, type DeliveryFigures, type ProgressSample } from './deli
 import type { Finding } from './findings.ts'
 import { checkHistory } from './history-check.ts'
 import type { HistoryEntry } from './history.ts'
+import type { Quarantined } from './quarantine-log.ts'
 import type { Tables } from './tables.ts'
 import type { TopicRecord } from './topic-reader.ts'
 
@@ -11,6 +12,8 @@ export type Evidence = {
   records: readonly TopicRecord[]
   samples: readonly ProgressSample[]
   history: readonly HistoryEntry[]
+  /** Accounts that came into quarantine though nothing was done that they should. */
+  quarantined: readonly Quarantined[]
 }
 
 export type Verdict = {
@@ -19,7 +22,8 @@ export type Verdict = {
 }
 
 /** Every promise, on what was found at rest. Pure. */
-export function check({ tables, records, samples, history }: Evidence): Verdict {
+export function check(evidence: Evidence): Verdict {
+  const { tables, records, samples, history, quarantined } = evidence
   const final = { ...tables.progress, atMs: Number.MAX_VALUE }
   const delivery = checkDelivery({
     topic: 'account-events',
@@ -29,7 +33,15 @@ export function check({ tables, records, samples, history }: Evidence): Verdict 
   })
   const accounts = checkAccounts(tables)
   return {
-    findings: [...delivery.findings, ...accounts.findings, ...checkHistory(history, tables.events)],
+    findings: [
+      ...delivery.findings,
+      ...accounts.findings,
+      ...checkHistory(history, tables.events),
+      ...quarantined.map(({ account, what }) => {
+        // Repaired or not: an event did not reach it by itself.
+        return { promise: 'I4', what: `read side, ${account}: in quarantine (${what})` } as const
+      }),
+    ],
     figures: { ...delivery.figures, moneyDrift: accounts.moneyDrift },
   }
 }

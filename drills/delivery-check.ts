@@ -8,6 +8,9 @@ import type { TopicRecord } from './topic-reader.ts'
 /** Progress as it was saved, read at `atMs` of the machine's clock. */
 export type ProgressSample = SavedProgress & { atMs: number }
 
+/** When a record that was there was appended once more, by the broker's clock. */
+export type Repeat = { firstMs: number; atMs: number }
+
 export type DeliveryFigures = {
   committed: number
   delivered: number
@@ -15,8 +18,7 @@ export type DeliveryFigures = {
   lost: number
   phantom: number
   outOfOrder: number
-  /** When each repeated record was appended, by the broker's clock. */
-  repeatedAtMs: number[]
+  repeats: Repeat[]
 }
 
 export type DeliveryInput = {
@@ -35,7 +37,7 @@ export function checkDelivery(input: DeliveryInput): {
   const findings: Finding[] = []
   const rows = new Map(outbox.map((row) => [row.id, row]))
   const firsts = new Map<string, TopicRecord>()
-  const repeatedAtMs: number[] = []
+  const repeats: Repeat[] = []
   let phantom = 0
   for (const record of records) {
     const id = headerOf(record, 'id')
@@ -46,8 +48,9 @@ export function checkDelivery(input: DeliveryInput): {
       findings.push({ promise: 'I2', what: `${placeOf(record)}: ${problem}` })
     }
     if (row === undefined) continue
-    if (firsts.has(row.id)) repeatedAtMs.push(record.appendedMs)
-    else firsts.set(row.id, record)
+    const first = firsts.get(row.id)
+    if (first === undefined) firsts.set(row.id, record)
+    else repeats.push({ firstMs: first.appendedMs, atMs: record.appendedMs })
   }
   const lost = outbox.filter((row) => !firsts.has(row.id))
   for (const row of lost) {
@@ -59,11 +62,11 @@ export function checkDelivery(input: DeliveryInput): {
   const figures = {
     committed: outbox.length,
     delivered: firsts.size,
-    repeated: repeatedAtMs.length,
+    repeated: repeats.length,
     lost: lost.length,
     phantom,
     outOfOrder: disorder.length,
-    repeatedAtMs,
+    repeats,
   }
   return { findings, figures }
 }

@@ -2,32 +2,24 @@ import { expect, test } from 'vitest'
 import { relayKills } from './drill.ts'
 import type { DrillStack } from './stack.ts'
 
-/** A relay that was killed at these times, and repeated records that the broker got at those. */
-function kills(killedAtMs: number[], repeatedAtMs: number[]) {
+/** A relay that was killed at these times, and records that were there, appended once more. */
+function kills(killedAtMs: number[], repeats: { firstMs: number; atMs: number }[]) {
   const endings = killedAtMs.map((atMs) => ({ atMs, signal: 'SIGKILL', code: null }))
   const stack = { services: { 'outbox-relay': { endings } } } as unknown as DrillStack
   const none = { committed: 0, delivered: 0, repeated: 0, lost: 0, phantom: 0, outOfOrder: 0 }
-  return relayKills(stack, {
-    findings: [],
-    figures: { ...none, repeatedAtMs, moneyDrift: 0n },
-  })
+  return relayKills(stack, { findings: [], figures: { ...none, repeats, moneyDrift: 0n } })
 }
 
-test('a kill whose batch comes again at once hit something in flight', () => {
-  expect(kills([1_000, 50_000], [1_900])).toEqual({ total: 2, inFlight: 1 })
+test('a kill whose batch comes again hit something in flight', () => {
+  expect(kills([1_000, 50_000], [{ firstMs: 950, atMs: 1_900 }])).toEqual({ total: 2, inFlight: 1 })
 })
 
 test('records that a later fault repeats are not the kill`s: it hit nothing', () => {
   // Idle when killed; 12 s later the line to Kafka is cut, which repeats a batch.
-  expect(kills([1_000], [13_000])).toEqual({ total: 1, inFlight: 0 })
+  expect(kills([1_000], [{ firstMs: 12_900, atMs: 13_000 }])).toEqual({ total: 1, inFlight: 0 })
 })
 
-test('the fifty old records that the drill itself appends at the end are nobody`s kill', () => {
-  // The last kill of a run; load ends, the relay drains, and the drill sends its own copies.
-  expect(
-    kills(
-      [1_000],
-      Array.from({ length: 50 }, () => 16_000),
-    ),
-  ).toEqual({ total: 1, inFlight: 0 })
+test('the old records that the drill itself appends at the end are nobody`s kill', () => {
+  const copies = Array.from({ length: 50 }, (_, n) => ({ firstMs: 200_000 + n, atMs: 616_000 }))
+  expect(kills([600_000], copies)).toEqual({ total: 1, inFlight: 0 })
 })

@@ -1,6 +1,7 @@
 import { pause } from 'service/backoff'
 import { killPoints, type KillPoint } from './kill-points.ts'
 import type { Random } from './random.ts'
+import { contradictRows, skipEvents } from './read-faults.ts'
 import { ask } from './sql.ts'
 import { type DrillStack, type LineName, lineNames } from './stack.ts'
 import type { NetworkFault } from './tcp-proxy.ts'
@@ -11,6 +12,8 @@ export type Fault = {
   kind: string
   /** What exactly, for the log. */
   detail: string
+  /** Accounts come into quarantine by it, and out again by the repair. */
+  quarantines?: true
   inflict(stack: DrillStack): Promise<void>
 }
 
@@ -37,9 +40,9 @@ async function killRelayInFlight(stack: DrillStack): Promise<void> {
   // A record is larger than any request that only asks; between two looks hardly two pass.
   for (let before = line.requestBytes; !limit.aborted; before = line.requestBytes) {
     await pause(1)
-    if (line.requestBytes > before + 300) break
+    if (line.requestBytes > before + 300) return stack.services['outbox-relay'].killHard()
   }
-  await stack.services['outbox-relay'].killHard()
+  throw new Error('the relay sent nothing for 10 s')
 }
 
 /** Starts the service anew with a point that ends it at its nth passing, and waits for that. */
@@ -77,6 +80,8 @@ function killAwaitingAck(): Fault {
       const before = line.requestBytes
       const limit = AbortSignal.timeout(10_000)
       while (line.requestBytes < before + 500 && !limit.aborted) await pause(2)
+      if (limit.aborted) line.heal()
+      limit.throwIfAborted()
       await pause(20)
       await stack.services['outbox-relay'].killHard()
       line.heal()
@@ -108,16 +113,19 @@ function pauseLeader(ms: number): Fault {
     async inflict(stack) {
       const [first, second] = [stack.services['outbox-relay'], stack.secondRelay]
       await second.start()
-      await leads(stack)
-      const before = await epoch(stack)
-      first.kill('SIGSTOP')
-      await pause(ms)
-      const after = await epoch(stack)
-      first.kill('SIGCONT')
-      await pause(1_500)
-      await second.stop()
-      if (after > before) return
-      throw new Error(`nobody took over from a relay that was paused for ${ms} ms`)
+      try {
+        await leads(stack)
+        const before = await standing(stack)
+        first.kill('SIGSTOP')
+        await pause(ms)
+        const after = await standing(stack)
+        first.kill('SIGCONT')
+        await pause(1_500)
+        if (after.epoch > before.epoch && after.next > before.next) return
+        throw new Error(`nobody took over from a relay that was paused for ${ms} ms`)
+      } finally {
+        await second.stop()
+      }
     },
   }
 }
@@ -172,6 +180,8 @@ export function schedule(random: Random, size: 'smoke' | 'standard'): Fault[] {
     ...times(count(3, 1), killPostgres),
     ...times(count(2, 1), () => pauseLeader(random.between(2_500, 4_000))),
     killKafka(count(30_000, 5_000)),
+    skipEvents(),
+    contradictRows(),
   ])
 }
 
@@ -179,9 +189,11 @@ const busyLines: readonly LineName[] = ['relay-kafka', 'relay-postgres', 'comman
 /** Whose clients notice within seconds that nobody answers; the others take up to a minute. */
 const quickWhenSilent: readonly LineName[] = ['relay-postgres', 'command-postgres']
 
-async function epoch({ writeUrl }: DrillStack): Promise<number> {
-  const [row] = await ask<{ epoch: string }>(writeUrl, 'select epoch from outbox.relay')
-  return Number(row?.epoch)
+async function standing({ writeUrl }: DrillStack): Promise<{ epoch: number; next: number }> {
+  const text = 'select epoch::float8 as epoch, next_position::float8 as next from outbox.relay'
+  const [row] = await ask<{ epoch: number; next: number }>(writeUrl, text)
+  if (row === undefined) throw new Error('outbox.relay has no row')
+  return row
 }
 
 /** Resolves once the lease is renewed, whoever has it. */

@@ -14,10 +14,14 @@ export function checkHistory(
     if (own === undefined) effects.set(event.correlationid, [event])
     else own.push(event)
   }
-  return history.flatMap((entry) => {
-    const what = disagreement(entry, effects.get(entry.key) ?? [])
-    return what === undefined ? [] : [{ promise: 'I7', what } as const]
-  })
+  const disagreements = history.flatMap(
+    (entry) => disagreement(entry, effects.get(entry.key) ?? []) ?? [],
+  )
+  for (const { key } of history) effects.delete(key)
+  const unasked = [...effects].map(
+    ([key, [event]]) => `${event?.type} of ${event?.account_id}, key ${key}: nobody sent it`,
+  )
+  return [...disagreements, ...unasked].map((what) => ({ promise: 'I7', what }))
 }
 
 function disagreement(entry: HistoryEntry, events: readonly LedgerEvent[]): string | undefined {
@@ -28,8 +32,8 @@ function disagreement(entry: HistoryEntry, events: readonly LedgerEvent[]): stri
   if (final === 'refused') {
     return events.length === 0 ? undefined : `${name}: ${told}, and has ${events.length} events`
   }
-  const wanted = wantedTypes(entry)
-  const found = events.map((event) => event.type)
+  const wanted = wantedEvents(entry)
+  const found = events.map((event) => `${event.type} of ${event.account_id}`)
   if (found.toSorted().join() !== wanted.toSorted().join()) {
     return `${name}: ${told}, and has events ${found.join(', ') || 'none'}`
   }
@@ -40,19 +44,21 @@ function disagreement(entry: HistoryEntry, events: readonly LedgerEvent[]): stri
   return undefined
 }
 
-function wantedTypes({ kind, amount }: HistoryEntry): string[] {
-  const deposited = 'FundsDeposited.v1'
+/** Each event's type and account. */
+function wantedEvents({ kind, account, to, amount }: HistoryEntry): string[] {
+  const of = (type: string) => `${type} of ${account}`
+  const deposited = of('FundsDeposited.v1')
   switch (kind) {
     case 'open':
-      return amount > 0n ? ['AccountOpened.v1', deposited] : ['AccountOpened.v1']
+      return [of('AccountOpened.v1'), ...(amount > 0n ? [deposited] : [])]
     case 'deposit':
       return [deposited]
     case 'withdraw':
-      return ['FundsWithdrawn.v1']
+      return [of('FundsWithdrawn.v1')]
     case 'close':
-      return ['AccountClosed.v1']
+      return [of('AccountClosed.v1')]
     default:
-      return ['FundsWithdrawn.v1', deposited]
+      return [of('FundsWithdrawn.v1'), `FundsDeposited.v1 of ${to}`]
   }
 }
 

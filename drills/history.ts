@@ -10,6 +10,8 @@ export type HistoryEntry = {
   key: string
   kind: CommandKind
   account: string
+  /** Of a transfer: where the money went. */
+  to?: string
   /** Minor units; of an open its opening deposit. */
   amount: bigint
   sentMs: number

@@ -17,7 +17,8 @@ const writeCommands = "  await Promise.all([\n    client.query({\n      name: 'w
 const commitCommands =
   '  else await writeAndCommit(client, { ...work.write, accounts: accountsOf(work) })\n' +
   '  return outcomes\n'
-const commitChunk = "  await client.query('commit')\n  return result\n"
+const commitChunk = "    transaction.send({ text: 'commit' })\n"
+const committed = '    await transaction.settle()\n  }\n}\n'
 
 export const killPoints: readonly KillPoint[] = [
   at('outbox-relay', 'after read', {
@@ -64,11 +65,11 @@ ${save}`,
   at('query-api', 'before commit', {
     file: 'transaction.ts',
     find: commitChunk,
-    put: `  drill.point()\n${commitChunk}`,
+    put: `    drill.point()\n${commitChunk}`,
   }),
   at('query-api', 'after commit', {
     file: 'transaction.ts',
-    find: commitChunk,
-    put: commitChunk.replace('  return', '  drill.point()\n  return'),
+    find: committed,
+    put: committed.replace('  }\n}', '    drill.point()\n  }\n}'),
   }),
 ]

@@ -3,7 +3,7 @@ import { waitUntil } from 'local-stack'
 import pg from 'pg'
 import { pause } from 'service/backoff'
 import { type Command, newCommand, send } from './commands.ts'
-import type { CommandKind, HistoryEntry, Outcome } from './history.ts'
+import type { HistoryEntry, Outcome } from './history.ts'
 import { type Random, zipf } from './random.ts'
 import { transfer } from './transfers.ts'
 
@@ -36,6 +36,7 @@ export class Load {
   readonly #pool: pg.Pool
   readonly #stop = new AbortController()
   readonly #inFlight = new Set<Promise<void>>()
+  #fault: Error | undefined
   #opened = 0
   #probes = 0
   #running: Promise<void> = Promise.resolve()
@@ -61,11 +62,15 @@ export class Load {
     this.#running = this.#run()
   }
 
-  /** Sends no more, waits for what is on its way, and resolves every unknown by its key. */
+  /**
+   * Sends no more, waits for what is on its way, and resolves every unknown by its key. Throws what
+   * made a command impossible.
+   */
   async finish(): Promise<void> {
     this.#stop.abort()
     await this.#running
     await Promise.all(this.#inFlight)
+    if (this.#fault !== undefined) throw this.#fault
     for (const entry of this.history) {
       if (entry.final === 'unknown') await this.#resolve(entry)
     }
@@ -108,8 +113,10 @@ export class Load {
   }
 
   #track(work: Promise<void>): void {
-    this.#inFlight.add(work)
-    void work.finally(() => this.#inFlight.delete(work))
+    const done = work
+      .catch((error: Error) => void (this.#fault ??= error))
+      .finally(() => this.#inFlight.delete(done))
+    this.#inFlight.add(done)
   }
 
   #one(): Promise<void> {
@@ -150,21 +157,18 @@ export class Load {
     const key = randomUUID()
     const sentMs = Date.now()
     const outcome = await transfer(this.#pool, { key, from, to, amount })
-    const one = { kind: 'transfer' as const, account: from, amount, key }
+    const one = { kind: 'transfer' as const, account: from, to, amount, key }
     this.#keep(one, { sentMs, outcome, status: null, version: null })
   }
 
   #keep(
-    {
-      key,
-      kind,
-      account,
-      amount,
-    }: Pick<Command, 'key' | 'account' | 'amount'> & { kind: CommandKind },
+    sent: Pick<HistoryEntry, 'key' | 'kind' | 'account' | 'to' | 'amount'>,
     said: { sentMs: number; outcome: Outcome; status: number | null; version: number | null },
   ): void {
     const { outcome, ...rest } = said
-    this.history.push({ key, kind, account, amount, first: outcome, final: outcome, ...rest })
+    const { key, kind, account, to, amount } = sent
+    const whole = { key, kind, account, ...(to === undefined ? {} : { to }), amount }
+    this.history.push({ ...whole, first: outcome, final: outcome, ...rest })
   }
 
   /** As a caller does who got no answer: the same again, with the same key. */

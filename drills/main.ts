@@ -26,8 +26,13 @@ const again = [
   ...(values.smoke ? ['--smoke'] : []),
   `--seed ${seed}`,
   ...(only === undefined ? [] : [`--only '${only}'`]),
+  ...(['no-controls', 'only-controls'] as const).flatMap((name) =>
+    values[name] ? `--${name}` : [],
+  ),
 ]
-say(`drill, ${size}: seed ${seed}; again: npm run drill -- ${again.join(' ')}`)
+const { KAFKA_PRODUCER } = process.env
+const environment = KAFKA_PRODUCER === undefined ? '' : `KAFKA_PRODUCER=${KAFKA_PRODUCER} `
+say(`drill, ${size}: seed ${seed}; again: ${environment}npm run drill -- ${again.join(' ')}`)
 
 const drill = await runDrill({ seed, size, folder, say, only, withFaults })
 const controlled: ControlResult[] = []

@@ -1,32 +1,48 @@
+import pg from 'pg'
 import { pause } from 'service/backoff'
 import type { ProgressSample } from './delivery-check.ts'
-import { readProgress } from './tables.ts'
+import { type ProgressRow, progressOf, progressText } from './tables.ts'
 
-/** Notes again and again what the relay says is published; the topic will tell whether it was true. */
+/**
+ * Notes again and again what the relay says is published; the topic will tell whether it was true.
+ * Over a connection that stays, and dated in the statement itself: a look that took its time would
+ * be dated after the lie had become true.
+ */
 export class ProgressWatch {
   readonly samples: ProgressSample[] = []
   readonly #stop = new AbortController()
   readonly #watching: Promise<void>
 
-  constructor(writeUrl: string, intervalMs = 100) {
+  constructor(writeUrl: string, intervalMs = 20) {
     this.#watching = this.#watch(writeUrl, intervalMs)
   }
 
   async #watch(writeUrl: string, intervalMs: number): Promise<void> {
-    let last = ''
-    while (!this.#stop.signal.aborted) {
+    const { signal } = this.#stop
+    while (!signal.aborted) {
+      const client = new pg.Client({ connectionString: writeUrl, connectionTimeoutMillis: 3_000 })
+      client.on('error', () => {}) // The query reports it.
       try {
-        const progress = await readProgress(writeUrl)
-        const atMs = Date.now()
-        const state = `${progress.next} ${progress.gaps.join()}`
-        // The earliest of equal ones says all.
-        if (state !== last) this.samples.push({ ...progress, atMs })
-        last = state
+        await client.connect()
+        for (; !signal.aborted; await pause(intervalMs, signal)) await this.#look(client)
       } catch {
         // PostgreSQL is away, as the schedule says.
+        await pause(100, signal)
+      } finally {
+        await client.end().catch(() => {})
       }
-      await pause(intervalMs, this.#stop.signal)
     }
+  }
+
+  async #look(client: pg.Client): Promise<void> {
+    const { rows } = await client.query<ProgressRow & { at_ms: number }>(progressText)
+    const [row] = rows
+    if (row === undefined) return
+    const progress = progressOf(row)
+    const last = this.samples.at(-1)
+    // The earliest of equal ones says all.
+    const same = last?.next === progress.next && last.gaps.join() === progress.gaps.join()
+    if (!same) this.samples.push({ ...progress, atMs: row.at_ms })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -21,7 +21,7 @@ function runWith(accepted: readonly CommandKind[]): DrillResult {
     lost: 0,
     phantom: 0,
     outOfOrder: 0,
-    repeatedAtMs: [],
+    repeats: [],
     moneyDrift: 0n,
   }
   return {
@@ -32,6 +32,7 @@ function runWith(accepted: readonly CommandKind[]): DrillResult {
     skipped: 0,
     relayKills: { total: 30, inFlight: 20 },
     unexpected: [],
+    quarantined: 0,
     tookMs: 1,
   }
 }

@@ -23,13 +23,26 @@ export function failures(
     ...(whole && total < relayKillsWanted ? [`only ${total} relay kills`] : []),
     ...(whole && inFlight < inFlightWanted ? [`only ${inFlight} kills hit a batch in flight`] : []),
     ...drill.unexpected.map((ending) => `ended by itself: ${ending}`),
+    ...(drill.unrest === undefined ? [] : [`it did not come to rest: ${drill.unrest}`]),
+    ...(whole ? neverAccepted(drill) : []),
   ]
+}
+
+const kinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
+
+/** Of a kind that nobody's was accepted of, nothing was shown. */
+function neverAccepted({ history }: DrillResult): string[] {
+  return kinds
+    .filter((kind) => !history.some((entry) => entry.kind === kind && entry.final === 'ok'))
+    .map((kind) => `no command ${kind} was accepted`)
 }
 
 export function reportLines(drill: DrillResult, controls: readonly ControlResult[]): string[] {
   const { verdict, history, relayKills } = drill
   const { figures } = verdict
   const told = (outcome: string) => history.filter(({ first }) => first === outcome).length
+  const accepted = (kind: string) =>
+    history.filter((entry) => entry.kind === kind && entry.final === 'ok').length
   const unresolved = history.filter(({ final }) => final === 'unknown').length
   const caught = controls.filter(({ caught: seen }) => seen).length
   return [
@@ -37,11 +50,13 @@ export function reportLines(drill: DrillResult, controls: readonly ControlResult
     `seed ${drill.seed}, ${(drill.tookMs / 1_000).toFixed(0)} s`,
     `commands   ${history.length}: ok ${told('ok')}, refused ${told('refused')}, ` +
       `unknown ${told('unknown')} (unresolved ${unresolved}), not sent ${drill.skipped}`,
+    `accepted   ${kinds.map((kind) => `${kind} ${accepted(kind)}`).join(', ')}`,
     `events     committed ${figures.committed}, delivered ${figures.delivered}, ` +
       `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
       `out of order ${figures.outOfOrder}`,
     `money      drift ${figures.moneyDrift} minor units`,
     `relay      killed ${relayKills.total} times, ${relayKills.inFlight} with a batch in flight`,
+    `quarantine ${drill.quarantined} accounts, by faults that mean it`,
     'recovery, ms from the end of the fault until the read side had all that was committed',
     ...recoveryTable(drill.faults),
     ...controls.map(

@@ -27,6 +27,8 @@ export class ServiceProcess {
   readonly name: ServiceName
   readonly label: string
   readonly endings: Ending[] = []
+  /** How often it was told to end, at once or at a point of its code. */
+  asked = 0
   readonly #options: ServiceProcessOptions
   #supervised: Supervised | undefined
   #next: Record<string, string> = {}
@@ -71,10 +73,12 @@ export class ServiceProcess {
 
   /** Source patches of the next launch only. */
   patchNext(patches: readonly SourcePatch[], hits: number): void {
+    this.asked += 1
     this.#next = patchEnvironment(patches, hits)
   }
 
   kill(signal: NodeJS.Signals): void {
+    if (signal === 'SIGKILL' || signal === 'SIGTERM') this.asked += 1
     this.#supervised?.kill(signal)
   }
 

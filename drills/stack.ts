@@ -19,6 +19,9 @@ import { migrate } from 'migrations/migrate'
 import { ServiceProcess } from './service-process.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 
+/** Of the events of accounts. */
+export const topic = 'account-events'
+
 /** The lines between a service and its servers, each through a proxy of its own. */
 export const lineNames = [
   'relay-postgres',
@@ -30,7 +33,12 @@ export const lineNames = [
 export type LineName = (typeof lineNames)[number]
 
 /** Timeouts of the parts, shortened so that a drill takes seconds. */
-const shortened = { RELAY_LEASE_MS: '1000', HEARTBEAT_SECONDS: '1', AUTH: 'off' }
+const shortened = {
+  RELAY_LEASE_MS: '1000',
+  HEARTBEAT_SECONDS: '1',
+  SWEEP_SECONDS: '2',
+  AUTH: 'off',
+}
 
 export type StackOptions = {
   /** Kept afterwards; without one a temporary folder, removed at the end. */
@@ -63,6 +71,7 @@ export class DrillStack {
   /** As the load writes: the command side's role, straight to the server. */
   readonly commandRoleUrl: string
   readonly brokers: string[]
+  readonly logFile: (label: string) => string
   readonly #cleanup: AsyncDisposableStack
   readonly #startPostgres: () => Promise<Postgres>
   readonly #startKafka: () => Promise<Kafka>
@@ -111,6 +120,7 @@ export class DrillStack {
     this.writeUrl = parts.postgres.url('sluice_write')
     this.readUrl = parts.postgres.url('sluice_read')
     this.commandRoleUrl = commandEnv!.WRITE_DATABASE_URL!
+    this.logFile = dataFolder.logFile
     this.brokers = [`127.0.0.1:${ports.kafka}`]
   }
 

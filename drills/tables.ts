@@ -93,20 +93,23 @@ export async function readTables({
       `select id, status, ledger_balance, held, overdraft_limit, version, available, last_event_id
          from read.accounts`,
     ),
-    progress: await readProgress(writeUrl),
+    progress: progressOf(
+      (await ask<ProgressRow>(writeUrl, progressText))[0] ?? { next: '1', gaps: '' },
+    ),
   }
 }
 
-/** In one snapshot. */
-export async function readProgress(writeUrl: string): Promise<SavedProgress> {
-  const rows = await ask<{ next: string; gaps: string }>(
-    writeUrl,
-    `select next_position::text as next,
-            (select coalesce(string_agg(first_position || '-' || last_position, ','
-                                        order by first_position), '') from outbox.gaps) as gaps
-       from outbox.relay`,
-  )
-  const [{ next, gaps } = { next: '1', gaps: '' }] = rows
+export type ProgressRow = { next: string; gaps: string }
+
+/** In one snapshot, with the server's clock after it was taken. */
+export const progressText = `
+  select next_position::text as next,
+         (select coalesce(string_agg(first_position || '-' || last_position, ','
+                                     order by first_position), '') from outbox.gaps) as gaps,
+         extract(epoch from clock_timestamp())::float8 * 1000 as at_ms
+    from outbox.relay`
+
+export function progressOf({ next, gaps }: ProgressRow): SavedProgress {
   const ranges = gaps.split(',').filter((range) => range !== '')
   return {
     next: BigInt(next),

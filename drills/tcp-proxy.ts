@@ -29,6 +29,8 @@ export class TcpProxy {
   readonly #mute = new Set<Socket>()
   #fault: NetworkFault | undefined
   #requestBytes = 0
+  /** Until when what a slow line was given is on its way, each way. */
+  readonly #busyUntilMs: Record<Direction, number> = { request: 0, answer: 0 }
 
   private constructor(listener: Server, port: number, targetPort: number) {
     this.port = port
@@ -58,6 +60,7 @@ export class TcpProxy {
 
   heal(): void {
     this.#fault = undefined
+    Object.assign(this.#busyUntilMs, { request: 0, answer: 0 })
     for (const link of this.#links) link.resetAfter = Infinity
   }
 
@@ -119,7 +122,13 @@ export class TcpProxy {
   async #pass(link: Link, direction: Direction, chunk: Buffer): Promise<void> {
     const fault = this.#fault
     if (fault?.kind === 'latency') await wait(fault.delayMs)
-    if (fault?.kind === 'slow') await wait((chunk.length / fault.bytesPerSecond) * 1_000)
+    if (fault?.kind === 'slow') {
+      const nowMs = performance.now()
+      const takesMs = (chunk.length / fault.bytesPerSecond) * 1_000
+      const untilMs = Math.max(nowMs, this.#busyUntilMs[direction]) + takesMs
+      this.#busyUntilMs[direction] = untilMs
+      await wait(untilMs - nowMs)
+    }
     if (link.silent.has(direction)) return
     const to = direction === 'request' ? link.server : link.client
     if (chunk.length > link.resetAfter) {

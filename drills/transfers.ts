@@ -42,7 +42,10 @@ with event as (
 update ledger.accounts a set ledger_balance = e.balance, version = e.version, as_of = e.at
   from event e where a.id = e.account_id`
 
-/** One transfer in one transaction. Never rejects: a connection lost is an unknown outcome. */
+/**
+ * One transfer in one transaction. A connection lost is an unknown outcome. Rejects with what else
+ * PostgreSQL says: that is no refusal, but a transfer that can never be.
+ */
 export async function transfer(pool: pg.Pool, order: Transfer): Promise<Outcome> {
   let client: pg.PoolClient
   try {
@@ -65,8 +68,16 @@ export async function transfer(pool: pg.Pool, order: Transfer): Promise<Outcome>
     return events === undefined ? 'refused' : 'ok'
   } catch (error) {
     client.release(error as Error)
+    if (!isPassing(error)) throw error
     return committing ? 'unknown' : 'refused'
   }
+}
+
+/** Connections lost, servers going down or full, locks in the way; client errors have no such code. */
+function isPassing(error: unknown): boolean {
+  return (
+    !(error instanceof pg.DatabaseError) || /^(08|40|53|55P03|57P0|25P0)/.test(error.code ?? '')
+  )
 }
 
 /** Undefined when it is refused: an account is missing or closed, or has too little. */

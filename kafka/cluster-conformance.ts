@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { findJava } from 'local-stack'
 import { waitUntil } from 'local-stack/wait-until'
-import { afterAll, beforeAll, describe, test } from 'vitest'
+import { pause } from 'service/backoff'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   chunks,
   expectAllInOrder,
@@ -59,7 +60,7 @@ export function clusterConformance(open: OpenProducer, cluster: () => TestCluste
   }, 180_000)
 
   test('gives up on a broker that has fallen silent, and publishes when it speaks again', async () => {
-    await using run = await startRun(cluster(), open, { requestTimeoutMs: 1_000 })
+    await using run = await startRun(cluster(), open, { settings: { requestTimeoutMs: 1_000 } })
     const publishing = run.publishAll()
     await run.published(2_000)
     cluster().second().kill('SIGSTOP')
@@ -74,13 +75,51 @@ export function clusterConformance(open: OpenProducer, cluster: () => TestCluste
 
   test('goes on where the brokers have forgotten its producer id', async () => {
     const sizes = { count: 200, keys: 7 }
-    await using run = await startRun(cluster(), open, {}, sizes)
+    await using run = await startRun(cluster(), open, { sizes })
     await run.publishAll()
     // What a partition remembers of its producers goes with the partition.
     await deleteTopic(cluster().brokers, run.topic)
     await createTopic(cluster().brokers, run.topic, alternating.length)
     await run.publishAll()
     await run.expectAllInOrder()
+  }, 60_000)
+
+  test('goes on, in order, after it was quiet for so long that its producer id has expired', async () => {
+    const sizes = { count: 200, keys: 7 }
+    await using run = await startRun(cluster(), open, { sizes })
+    await run.publishAll()
+    // Time itself is what is waited for: the test cluster's producer.id.expiration.ms is 2 s, looked
+    // at five times a second.
+    await pause(3_500)
+    await run.publishAll()
+    await run.expectAllInOrder()
+    expect(run.failures()).toBe(0)
+  }, 60_000)
+
+  test('another producer goes on from where one was stopped in the middle', async () => {
+    const sizes = { count: 8_000, keys: 50 }
+    const stop = new AbortController()
+    await using first = await startRun(cluster(), open, { sizes, signal: stop.signal })
+    const publishing = first.publishAll().catch((error: unknown) => error)
+    await first.published(1_000)
+    stop.abort(new Error('stopped'))
+    expect(await publishing).toBe(stop.signal.reason)
+    // What of the last batch was on its way may still arrive, among what the second one sends.
+    await using second = await startRun(cluster(), open, { sizes, topic: first.topic })
+    await second.publishAll()
+    await second.expectAllInOrder()
+  }, 60_000)
+
+  test('a producer that is disposed of publishes nothing more', async () => {
+    const sizes = { count: 40_000, keys: 50 }
+    const run = await startRun(cluster(), open, { sizes })
+    const publishing = run.publishAll().then(
+      () => 'went on to the end',
+      () => 'ended',
+    )
+    await run.published(1_000)
+    await run[Symbol.asyncDispose]()
+    expect(await publishing).toBe('ended')
   }, 60_000)
 }
 
@@ -95,24 +134,33 @@ export async function survivesMovedLeaders(open: OpenProducer, cluster: TestClus
   await run.expectAllInOrder()
 }
 
+type RunOptions = {
+  settings?: Partial<ProducerSettings>
+  sizes?: Sizes
+  /** One that is there; a new one otherwise. */
+  topic?: string
+  signal?: AbortSignal
+}
+
 /** Numbered records in small batches, to a topic whose partitions are led by both brokers. */
 async function startRun(
   { brokers, createTopic: create }: TestCluster,
   open: OpenProducer,
-  settings: Partial<ProducerSettings> = {},
-  sizes: Sizes = { count: 12_000, keys: 50 },
+  options: RunOptions = {},
 ) {
-  const topic = `conformance-${randomUUID()}`
-  await create(topic, alternating)
+  const { settings = {}, sizes = { count: 12_000, keys: 50 }, signal } = options
+  const topic = options.topic ?? `conformance-${randomUUID()}`
+  if (options.topic === undefined) await create(topic, alternating)
   const failed: FailedAttempt[] = []
   const onFailedAttempt = (attempt: FailedAttempt) => void failed.push(attempt)
   const producer = open({ brokers, clientId: 'conformance', onFailedAttempt, ...settings })
   let published = 0
   return {
     topic,
+    failures: () => failed.length,
     async publishAll() {
       for (const batch of chunks(numbered(topic, sizes), 100)) {
-        await producer.publish(batch, AbortSignal.timeout(120_000))
+        await producer.publish(batch, signal ?? AbortSignal.timeout(120_000))
         published += batch.length
       }
     },

@@ -40,7 +40,9 @@ export type Producer = {
   /**
    * Publishes all records, or throws. One call at a time. Kafka being away is waited for as long as
    * it takes, until `signal` aborts: then it throws the signal's reason, and whether the records
-   * arrived is not known. Throws RecordRefused when Kafka will never take one of them.
+   * arrived is not known; as when the producer is disposed of. Throws RecordRefused when Kafka will
+   * never take one of them: those before it are confirmed, and of those behind it in its request the
+   * ones of other partitions may have been taken, since a broker refuses each partition by itself.
    */
   publish(records: readonly KafkaRecord[], signal: AbortSignal): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
@@ -71,6 +73,7 @@ class Forbidden extends Error {}
 export class RetryingProducer implements Producer {
   readonly #settings: ProducerSettings
   readonly #sender: Sender
+  readonly #disposed = new AbortController()
   #publishing = false
 
   constructor(settings: ProducerSettings, sender: Sender) {
@@ -82,13 +85,14 @@ export class RetryingProducer implements Producer {
     assert(!this.#publishing, 'one publish at a time: another would overtake')
     this.#publishing = true
     try {
-      await this.#publishAll(records, signal)
+      await this.#publishAll(records, AbortSignal.any([signal, this.#disposed.signal]))
     } finally {
       this.#publishing = false
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed.abort(new Error('the producer was closed'))
     this.#sender.discard()
     await this.#sender.closed()
   }
