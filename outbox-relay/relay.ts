@@ -4,10 +4,10 @@ import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Config } from './config.ts'
 import { leadByConnector, whyNoConnector } from './debezium/debezium-mode.ts'
-import { Sweep } from './debezium/leftovers.ts'
 import { isUnrecoverable, RelayError } from './errors.ts'
 import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
+import { Sweep } from './leftovers.ts'
 import { type Mode, modeWanted, whyNot } from './modes.ts'
 import { poll } from './polling.ts'
 import { type Progress, progressFrom } from './progress.ts'
@@ -119,11 +119,13 @@ async function leadOnce(attempt: Attempt): Promise<void> {
     return
   }
   await using beside = new AsyncDisposableStack()
-  beside.use(new Sweep({ db: pool, lease, log, connectUrl, cdcUrl: url, own: false }))
   if (mode === 'wal' && url !== undefined) {
+    // The way into the log removes the slots.
+    beside.use(new Sweep({ db: pool, lease, log, connectUrl }))
     // Awaited here: what is used is closed when this function returns.
     await leadByLog(leadership, { url, history: memory.wal })
   } else {
+    beside.use(new Sweep({ db: pool, lease, log, connectUrl, cdcUrl: url }))
     noteSource(attempt, 'polling')
     await poll(leadership.polling)
   }

@@ -5,48 +5,33 @@ import {
   patchOffsets,
   remove,
 } from 'connect/connector'
-import { backoffMs, orAborted, pause } from 'service/backoff'
-import type { Batch } from '../cursor.ts'
-import { handsOver, holdersEnded } from '../handover.ts'
-import type { Queryable } from '../text-query.ts'
-import { removeMadeUpTo } from './leftovers.ts'
+import type { Way } from '../handover.ts'
+import { removeMadeUpTo } from '../leftovers.ts'
 import type { Names } from '../names.ts'
-import { createSlot, dropSlots, withCdc } from './slots.ts'
+import { createSlot, dropSlots, withCdc } from '../slots.ts'
 
-export type EntryOptions = {
+export type ConnectorWayOptions = {
   cdcUrl: string
   connectUrl: string
-  db: Queryable
   names: Names
   /** Asked before each action outside. Throws. */
   assertHeld: () => void
-  /** Told what keeps the connector from taking over. */
+  /** Told what is being done. */
   waiting: (why: string) => void
-  signal: AbortSignal
 }
 
-/**
- * The way into debezium mode, beside polling: what earlier epochs left is removed; once polling has
- * caught up, a slot is made, a connector that does not run yet is set to begin there, and the handover
- * waited for. Tried again as long as it takes.
- */
-export class ConnectorEntry {
-  readonly #options: EntryOptions
-  readonly #closed = new AbortController()
-  readonly #caughtUp = Promise.withResolvers<void>()
-  readonly #trying: Promise<void>
-  #endedAtMs: number | undefined
+/** A connector that does not run yet, set to begin at a slot of its own. */
+export class WayToConnector implements Way<Names> {
+  readonly cannot = 'the connector cannot begin'
+  readonly #options: ConnectorWayOptions
   #begun = false
 
-  constructor(options: EntryOptions) {
+  constructor(options: ConnectorWayOptions) {
     this.#options = options
-    this.#trying = this.#try()
   }
 
-  /** Asked of every batch that polling has published: may the connector take over now? */
-  covers(batch: Batch): boolean {
-    if (batch.complete) this.#caughtUp.resolve()
-    return handsOver(batch, this.#endedAtMs)
+  get slotName(): string {
+    return this.#options.names.slot
   }
 
   /** Whether there may be a slot or a connector of this epoch. */
@@ -54,36 +39,16 @@ export class ConnectorEntry {
     return this.#begun
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed.abort(new Error('closed'))
-    await this.#trying
-  }
-
-  async #try(): Promise<void> {
-    const { waiting, signal } = this.#options
-    const ended = AbortSignal.any([signal, this.#closed.signal])
-    for (let failures = 1; !ended.aborted; failures += 1) {
-      try {
-        this.#endedAtMs = await this.#enter(ended)
-        return
-      } catch (error) {
-        if (ended.aborted) return
-        waiting(`the connector cannot begin, so polling sends: ${(error as Error).message}`)
-        await this.#retainNothing(ended)
-        await pause(backoffMs(failures, { firstMs: 200, capMs: 10_000 }), ended)
-      }
-    }
-  }
-
-  async #enter(signal: AbortSignal): Promise<number> {
-    const { cdcUrl, connectUrl, db, names, assertHeld, waiting } = this.#options
-    const connect: Connect = { url: connectUrl, signal }
-    const upTo = BigInt(names.epoch)
+  async clear(signal: AbortSignal): Promise<void> {
+    const { names } = this.#options
     // Its own too, of a try that failed half-way.
-    await removeMadeUpTo({ connectUrl, cdcUrl, names, upTo, assertHeld, signal })
-    await orAborted(this.#caughtUp.promise, signal)
+    await removeMadeUpTo({ ...this.#options, upTo: BigInt(names.epoch), signal })
+  }
+
+  async make(signal: AbortSignal): Promise<Names> {
+    const { cdcUrl, connectUrl, names, assertHeld, waiting } = this.#options
+    const connect: Connect = { url: connectUrl, signal }
     assertHeld()
-    waiting('a slot is being made: every transaction that runs now has to end first')
     this.#begun = true
     const lsn = await withCdc({ url: cdcUrl, signal }, (client) => createSlot(client, names.slot))
     assertHeld()
@@ -92,16 +57,11 @@ export class ConnectorEntry {
     await createStopped(connect, connectorConfiguration(settings))
     assertHeld()
     await patchOffsets(connect, names.connector, lsn)
-    await holdersEnded({
-      db,
-      signal,
-      waiting: (count) => waiting(`${count} open transactions that wrote to outbox.events`),
-    })
-    return performance.now()
+    return names
   }
 
-  /** Between two tries, which may be long apart where Connect is away. */
-  async #retainNothing(signal: AbortSignal): Promise<void> {
+  /** Between two tries, which may be long apart where Connect is away, no log is kept. */
+  async unmake(signal: AbortSignal): Promise<void> {
     const { cdcUrl, names, assertHeld } = this.#options
     if (!this.#begun) return
     try {
@@ -115,7 +75,10 @@ export class ConnectorEntry {
   }
 }
 
-export type Leaving = Pick<EntryOptions, 'cdcUrl' | 'connectUrl' | 'names' | 'assertHeld'> & {
+export type Leaving = Pick<
+  ConnectorWayOptions,
+  'cdcUrl' | 'connectUrl' | 'names' | 'assertHeld'
+> & {
   lost: AbortSignal
   onKept: (error: unknown) => void
 }

@@ -1,11 +1,12 @@
 import { connectAnswers, resume } from 'connect/connector'
 import { isUnrecoverable, RelayError } from '../errors.ts'
+import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
+import { Sweep } from '../leftovers.ts'
 import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
 import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
-import { ConnectorEntry, leaveConnector } from './connector-entry.ts'
-import { Sweep } from './leftovers.ts'
+import { leaveConnector, WayToConnector } from './connector-entry.ts'
 import { type Names, namesOf } from '../names.ts'
 import { WatchedConnector } from './watched-connector.ts'
 
@@ -35,18 +36,14 @@ export async function leadByConnector(leadership: Leadership, mode: ConnectorMod
   const assertHeld = () => lease.assertHeld()
   const names = await namesOf(pool, lease)
   noteSource(notes, 'polling')
-  const entry = new ConnectorEntry({
-    ...mode,
-    db: pool,
-    names,
-    assertHeld,
-    waiting: (why) => noteWaiting(notes, why),
-    signal: lease.lost,
-  })
+  const waiting = (why: string) => noteWaiting(notes, why)
+  const way = new WayToConnector({ ...mode, names, assertHeld, waiting })
+  const handover = new Handover({ way, db: pool, waiting, signal: lease.lost })
   let ends = false
   try {
-    const start = await poll({ ...polling, until: (batch) => entry.covers(batch) })
+    const start = await poll({ ...polling, until: (batch) => handover.covers(batch) })
     if (stop.aborted) return
+    handover.take()
     const watched = watch(leadership, { mode, names, start })
     try {
       await begin(leadership, mode, names)
@@ -65,11 +62,11 @@ export async function leadByConnector(leadership: Leadership, mode: ConnectorMod
     ends = isUnrecoverable(error)
     throw error
   } finally {
-    await entry[Symbol.asyncDispose]()
+    await handover[Symbol.asyncDispose]()
     const onKept = (error: unknown) =>
       notes.log.warn({ event: 'leftovers_kept', err: error }, 'the next leader removes it')
     // Nothing is retained for a relay that is off. One that goes on begins by removing it.
-    if (entry.begun && (stop.aborted || ends)) {
+    if (way.begun && (stop.aborted || ends)) {
       await leaveConnector({ ...mode, names, assertHeld, lost: lease.lost, onKept })
     }
     noteConnector(notes, null)
@@ -134,6 +131,6 @@ async function pollOn(
   noteSource(notes, 'polling')
   noteWaiting(notes, `polling sends until another leadership begins: ${why}`)
   await using beside = new AsyncDisposableStack()
-  beside.use(new Sweep({ ...mode, db, lease, log: notes.log, own: true }))
+  beside.use(new Sweep({ ...mode, db, lease, log: notes.log }))
   await poll({ ...polling, start })
 }

@@ -1,11 +1,12 @@
 import { backoffMs } from 'service/backoff'
+import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
 import { namesOf } from '../names.ts'
 import { poll } from '../polling.ts'
 import { noteProgress, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
 import { awaitedRow } from './missing-row.ts'
 import { checkSlot, readSlot } from './slot.ts'
-import { WalEntry } from './wal-entry.ts'
+import { wayToLog } from './wal-entry.ts'
 import { streamLog } from './wal-stream.ts'
 
 /** A stream that lived this long has shown that the next one is worth an immediate try. */
@@ -25,18 +26,16 @@ export async function leadByLog(
   const { polling, pool, lease, stop, notes } = leadership
   const { walSlot: slotName } = await namesOf(pool, lease)
   const { shortLived } = history
-  await using entry = new WalEntry({
-    url,
+  const assertHeld = () => lease.assertHeld()
+  await using handover = new Handover({
+    way: wayToLog({ url, db: pool, epoch: lease.epoch, slotName, assertHeld }),
     db: pool,
-    epoch: lease.epoch,
-    slotName,
-    assertHeld: () => lease.assertHeld(),
     firstPauseMs: shortLived === 0 ? 0 : backoffMs(shortLived, { firstMs: 500, capMs: 30_000 }),
     waiting: (why) => noteWaiting(notes, why),
     signal: lease.lost,
   })
   noteSource(notes, 'polling')
-  const start = await poll({ ...polling, until: (batch) => entry.covers(batch) })
+  const start = await poll({ ...polling, until: (batch) => handover.covers(batch) })
   if (stop.aborted) return
   lease.assertHeld()
   const begunMs = performance.now()
@@ -49,7 +48,7 @@ export async function leadByLog(
   noteSource(notes, 'wal')
   try {
     await streamLog({
-      entered: entry.take(),
+      entered: handover.take(),
       start,
       publish: polling.publish,
       saver: polling.saver,

@@ -1,9 +1,9 @@
 import { listConnectors, remove } from 'connect/connector'
 import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
-import type { Lease } from '../lease.ts'
-import type { Queryable } from '../text-query.ts'
-import { madeUpTo, type Names, namesOf } from '../names.ts'
+import type { Lease } from './lease.ts'
+import type { Queryable } from './text-query.ts'
+import { madeUpTo, type Names, namesOf } from './names.ts'
 import { dropSlots, withCdc } from './slots.ts'
 
 /** Where connectors and slots are; a place that is not known has none. */
@@ -52,13 +52,14 @@ export type SweepOptions = Places & {
   db: Queryable
   lease: Lease
   log: Log
-  /** Whether this epoch's own go too. */
-  own: boolean
 }
 
 const attemptMs = 60_000
 
-/** Removal beside whatever leads, tried until it succeeds; its failures are only logged. */
+/**
+ * Removal beside a sender that uses nothing of it, so this epoch's own go too: tried until it
+ * succeeds; its failures are only logged.
+ */
 export class Sweep {
   readonly #closed = new AbortController()
   readonly #sweeping: Promise<void>
@@ -72,9 +73,9 @@ export class Sweep {
     await this.#sweeping
   }
 
-  async #sweep({ db, lease, log, own, ...places }: SweepOptions): Promise<void> {
+  async #sweep({ db, lease, log, ...places }: SweepOptions): Promise<void> {
     const ended = AbortSignal.any([lease.lost, this.#closed.signal])
-    const upTo = BigInt(lease.epoch) - (own ? 0n : 1n)
+    const upTo = BigInt(lease.epoch)
     for (let failures = 1; !ended.aborted; failures += 1) {
       try {
         const names = await namesOf(db, lease)
@@ -85,7 +86,7 @@ export class Sweep {
         if (ended.aborted) return
         const event = 'leftovers_kept'
         const text =
-          'connectors or slots of earlier epochs may be left; removed as soon as possible'
+          'connectors or slots that are not in use may be left; removed as soon as possible'
         // Where Connect is only started on demand it is away most of the time.
         log[failures === 1 ? 'info' : 'debug']({ event, err: error, failures }, text)
         await pause(backoffMs(failures, { firstMs: 1_000, capMs: 60_000 }), ended)
