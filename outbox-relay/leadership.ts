@@ -3,7 +3,6 @@ import { type KafkaLog, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
 import { orAborted } from 'service/backoff'
 import { type Cursor, defaultLimits, openCursor } from './cursor.ts'
-import { RelayError } from './errors.ts'
 import type { Lease } from './lease.ts'
 import type { Polling } from './polling.ts'
 import type { Progress } from './progress.ts'
@@ -91,10 +90,7 @@ export async function openLeadership(
       batchRows: config.RELAY_BATCH_ROWS,
       stop: options.stop,
     },
-    async audit(entry) {
-      if (await writeAudit(pool, lease.epoch, { actor: options.me, ...entry })) return
-      throw new RelayError('progress_fenced', 'another leader has begun: nothing was saved')
-    },
+    audit: (entry) => writeAudit(pool, lease.epoch, { actor: options.me, ...entry }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
 }

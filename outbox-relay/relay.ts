@@ -4,7 +4,7 @@ import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Config } from './config.ts'
 import { leadByConnector, whyNoConnector } from './debezium/debezium-mode.ts'
-import { isUnrecoverable, RelayError } from './errors.ts'
+import { isUnrecoverable } from './errors.ts'
 import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
 import { Sweep } from './leftovers.ts'
@@ -25,7 +25,6 @@ import {
   resetProgress,
   saveMode,
   saveProgress,
-  writeAudit,
 } from './relay-table.ts'
 import { nothingSeen, type Seen, seenWith, stepBack } from './server-history.ts'
 import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
@@ -143,15 +142,8 @@ async function trustedProgress(attempt: Attempt, lease: Lease): Promise<Progress
     `${reason}. Commits that were published may be lost, and their positions drawn again: ` +
       'everything retained is published again. Compare the write side with the topics',
   )
-  const audited = await writeAudit(pool, lease.epoch, {
-    actor: attempt.me,
-    action: 'progress_reset',
-    before: String(progress.next),
-    after: '1',
-    reason,
-  })
-  const written = audited && (await resetProgress(pool, lease.epoch, lease.row.serverTimeline))
-  if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
+  const timeline = lease.row.serverTimeline
+  await resetProgress(pool, lease.epoch, { actor: attempt.me, reason, timeline })
   memory.seen = seenWith(nothingSeen, lease.row)
   return progressFrom(1n, [])
 }
@@ -167,13 +159,7 @@ async function chosenMode(attempt: Attempt, lease: Lease): Promise<Mode> {
     return asked && whyNot(present, config) === undefined ? present : 'polling'
   }
   if (!asked) return mode
-  const reason = `RELAY_MODE is ${mode}`
-  const entry = { actor: me, action: 'mode_changed', before: present, after: mode, reason }
-  const written =
-    // A variable given for the first time may say what is so already.
-    (mode === present || (await writeAudit(pool, lease.epoch, entry))) &&
-    (await saveMode(pool, lease.epoch, { mode, variable: mode }))
-  if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
+  await saveMode(pool, lease.epoch, { mode, actor: me })
   return mode
 }
 
