@@ -1,7 +1,9 @@
 import { backoffMs, orAborted, pause } from 'service/backoff'
 import { type Batch, presentHolders } from './cursor.ts'
 import { RelayError } from './errors.ts'
+import type { Step } from './switch-table.ts'
 import type { Queryable } from './text-query.ts'
+import { openTransactions } from './open-transactions.ts'
 import { checkSlot, readSlot } from './wal/slot.ts'
 
 // How a slot begins to be used, by the log's reader and by a connector alike, without losing what
@@ -18,7 +20,7 @@ export type HandoverWait = {
   db: Queryable
   signal: AbortSignal
   /** Told how many transactions are waited for. */
-  waiting: (count: number) => void
+  waiting?: (count: number) => void
 }
 
 /**
@@ -30,7 +32,7 @@ export async function holdersEnded({ db, signal, waiting }: HandoverWait): Promi
   const first = await presentHolders(db)
   let remaining: ReadonlySet<string> = first.names
   while (remaining.size > 0) {
-    waiting(remaining.size)
+    waiting?.(remaining.size)
     await pause(20, signal)
     signal.throwIfAborted()
     const present = await presentHolders(db)
@@ -53,10 +55,10 @@ export type Way<Made> = {
   cannot: string
   /** Removes what earlier leaderships left, and earlier tries. */
   clear: (signal: AbortSignal) => Promise<void>
-  /** Step 1, and whatever reads the slot, which does not run yet. */
-  make: (signal: AbortSignal) => Promise<Made>
+  /** Step 1, and whatever reads the slot, which does not run yet. `next` is told of what comes next. */
+  make: (signal: AbortSignal, next: (step: Step) => Promise<void>) => Promise<Made>
   /** After a try that failed or was given up, wherever that was. Never rejects. */
-  unmake: (signal: AbortSignal) => Promise<void>
+  unmake: () => Promise<void>
 }
 
 export type HandoverOptions<Made> = {
@@ -64,9 +66,18 @@ export type HandoverOptions<Made> = {
   db: Queryable
   /** How long to wait before the first try, in milliseconds. */
   firstPauseMs?: number
-  /** Told what keeps the stream from taking over. */
-  waiting: (why: string) => void
+  /** Asked before each action outside. Throws when the lease is not held. */
+  step: (step: Step) => Promise<void>
+  /** Told what keeps the stream from taking over, and by whose doing. */
+  waiting: (why: string, whose?: string) => void
   signal: AbortSignal
+}
+
+const phases: Partial<Record<Step, string>> = {
+  'catch up': 'polling has not caught up yet',
+  'make slot': 'a slot is being made: every transaction that runs now has to end first',
+  'make connector': 'Kafka Connect is making the connector',
+  'wait for writers': 'transactions that wrote to outbox.events have to end first',
 }
 
 /** How often a slot that nobody reads yet is looked at. */
@@ -82,6 +93,7 @@ export class Handover<Made> {
   readonly #closed = new AbortController()
   readonly #trying: Promise<void>
   #caughtUp = Promise.withResolvers<void>()
+  #phase: Step = 'remove leftovers'
   #ready: { made: Made; endedAtMs: number; taken: AbortController } | undefined
 
   constructor(options: HandoverOptions<Made>) {
@@ -122,16 +134,17 @@ export class Handover<Made> {
         this.#caughtUp = Promise.withResolvers<void>()
         const why = (error as Error).message
         if (!ended.aborted) waiting(`${way.cannot}, so polling sends: ${why}`)
-        await way.unmake(ended)
+        await way.unmake()
         await pause(backoffMs(failures, { firstMs: 200, capMs: 10_000 }), ended)
       }
     }
   }
 
   async #enter(ended: AbortSignal): Promise<void> {
-    const { way, waiting } = this.#options
+    const { way } = this.#options
+    await this.#next('remove leftovers')
     await way.clear(ended)
-    waiting('polling has not caught up yet')
+    await this.#next('catch up')
     await orAborted(this.#caughtUp.promise, ended)
     const taken = new AbortController()
     const watched = this.#watch(AbortSignal.any([ended, taken.signal]))
@@ -148,15 +161,20 @@ export class Handover<Made> {
   }
 
   async #prepare(signal: AbortSignal): Promise<Made> {
-    const { way, db, waiting } = this.#options
-    waiting('a slot is being made: every transaction that runs now has to end first')
-    const made = await way.make(signal)
-    await holdersEnded({
-      db,
-      signal,
-      waiting: (count) => waiting(`${count} open transactions that wrote to outbox.events`),
-    })
+    const { way, db } = this.#options
+    await this.#next('make slot')
+    const made = await way.make(signal, (step) => this.#next(step))
+    await this.#next('wait for writers')
+    await holdersEnded({ db, signal })
     return made
+  }
+
+  async #next(step: Step): Promise<void> {
+    const { step: write, waiting } = this.#options
+    await write(step)
+    this.#phase = step
+    const what = phases[step]
+    if (what !== undefined) waiting(what)
   }
 
   /** Rejects when the slot keeps too much, or is lost, and with the signal's reason; it resolves never. */
@@ -167,6 +185,16 @@ export class Handover<Made> {
       signal.throwIfAborted()
       const slot = await readSlot(db, way.slotName)
       if (slot !== undefined) checkSlot(slot, way.slotName)
+      if (this.#ready === undefined) await this.#tellWhose()
     }
+  }
+
+  async #tellWhose(): Promise<void> {
+    const { db, waiting } = this.#options
+    const step = this.#phase
+    const what = phases[step]
+    if (what === undefined || (step !== 'make slot' && step !== 'wait for writers')) return
+    const whose = await openTransactions(db, step === 'wait for writers')
+    if (this.#phase === step && this.#ready === undefined) waiting(what, whose)
   }
 }

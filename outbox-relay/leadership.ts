@@ -2,6 +2,7 @@ import { openDirectProducer } from 'kafka/direct-producer'
 import { type KafkaLog, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
 import { orAborted } from 'service/backoff'
+import type { Course } from './course.ts'
 import { type Cursor, defaultLimits, openCursor } from './cursor.ts'
 import type { Lease } from './lease.ts'
 import type { Polling } from './polling.ts'
@@ -19,8 +20,9 @@ const saveIntervalMs = 50
 export type Leadership = {
   pool: Pool
   lease: Lease
-  /** Aborts when the process is to stop. */
+  /** Aborts when the process is to stop, or the mode is to be another. */
   stop: AbortSignal
+  course: Course
   notes: Notes
   cursor: Cursor
   /** Everything that polling needs; any mode begins by it. */
@@ -32,6 +34,7 @@ export type Leadership = {
 export type LeadershipOptions = RelayOptions & {
   me: string
   lease: Lease
+  course: Course
   start: Progress
   /** False when the epoch is over. */
   save: (epoch: string, changes: ProgressChanges) => Promise<boolean>
@@ -73,6 +76,7 @@ export async function openLeadership(
     pool,
     lease,
     stop: options.stop,
+    course: options.course,
     notes: options,
     cursor,
     polling: {

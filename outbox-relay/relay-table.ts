@@ -200,31 +200,6 @@ export async function writeAudit(db: Queryable, epoch: string, entry: AuditEntry
   requireEpoch(rows)
 }
 
-/** The mode, and the value of RELAY_MODE that asked for it, which may say what is so already. */
-export async function saveMode(
-  db: Queryable,
-  epoch: string,
-  { mode, actor }: { mode: string; actor: string },
-): Promise<void> {
-  const rows = await queryText(db, {
-    name: 'relay-mode',
-    text: `with before as (
-             select mode from outbox.relay for update
-           ), mine as (
-             update outbox.relay set mode = $2, mode_variable = $2
-               from before where epoch = $1 returning epoch, before.mode as before
-           ), told as (
-             insert into outbox.audit (epoch, actor, action, before, after, reason)
-             select epoch, $3, 'mode_changed', before, $2, 'RELAY_MODE is ' || $2
-               from mine where before <> $2
-           )
-           select from mine`,
-    values: [epoch, mode, actor],
-    timeoutMs,
-  })
-  requireEpoch(rows)
-}
-
 /** Back to the first position, on the server's present timeline. */
 export async function resetProgress(
   db: Queryable,

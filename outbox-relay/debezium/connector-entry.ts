@@ -9,16 +9,9 @@ import type { Way } from '../handover.ts'
 import { removeMadeUpTo } from '../leftovers.ts'
 import type { Names } from '../names.ts'
 import { createSlot, dropSlots, withCdc } from '../slots.ts'
+import type { Step } from '../switch-table.ts'
 
-export type ConnectorWayOptions = {
-  cdcUrl: string
-  connectUrl: string
-  names: Names
-  /** Asked before each action outside. Throws. */
-  assertHeld: () => void
-  /** Told what is being done. */
-  waiting: (why: string) => void
-}
+export type ConnectorWayOptions = { cdcUrl: string; connectUrl: string; names: Names }
 
 /** A connector that does not run yet, set to begin at a slot of its own. */
 export class WayToConnector implements Way<Names> {
@@ -45,63 +38,55 @@ export class WayToConnector implements Way<Names> {
     await removeMadeUpTo({ ...this.#options, upTo: BigInt(names.epoch), signal })
   }
 
-  async make(signal: AbortSignal): Promise<Names> {
-    const { cdcUrl, connectUrl, names, assertHeld, waiting } = this.#options
+  async make(signal: AbortSignal, next: (step: Step) => Promise<void>): Promise<Names> {
+    const { cdcUrl, connectUrl, names } = this.#options
     const connect: Connect = { url: connectUrl, signal }
-    assertHeld()
     this.#begun = true
     const lsn = await withCdc({ url: cdcUrl, signal }, (client) => createSlot(client, names.slot))
-    assertHeld()
-    waiting('Kafka Connect is making the connector')
+    await next('make connector')
     const settings = { databaseUrl: cdcUrl, slotName: names.slot, connectorName: names.connector }
     await createStopped(connect, connectorConfiguration(settings))
-    assertHeld()
+    await next('set offsets')
     await patchOffsets(connect, names.connector, lsn)
     return names
   }
 
   /** Between two tries, which may be long apart where Connect is away, no log is kept. */
-  async unmake(signal: AbortSignal): Promise<void> {
-    const { cdcUrl, names, assertHeld } = this.#options
-    if (!this.#begun) return
-    try {
-      assertHeld()
-      await withCdc({ url: cdcUrl, signal }, (client) =>
-        dropSlots(client, { upTo: names.epoch, endUse: true }),
-      )
-    } catch {
-      // The next try begins by it.
-    }
+  async unmake(): Promise<void> {
+    if (this.#begun) await dropOwn(this.#options).catch(() => {}) // The next try begins by it.
   }
 }
 
-export type Leaving = Pick<
-  ConnectorWayOptions,
-  'cdcUrl' | 'connectUrl' | 'names' | 'assertHeld'
-> & {
-  lost: AbortSignal
-  onKept: (error: unknown) => void
-}
-
-// Together within what a stop is given. A connector stops within 2 s.
+// What a stop of the process leaves time for; a connector stops within 2 s.
 const removeMs = 3_000
 const dropMs = 1_500
 
-/** Removes this epoch's connector and slot as far as the time allows; the next leader has the rest. */
+function dropOwn({ cdcUrl, names }: ConnectorWayOptions): Promise<void> {
+  return withCdc({ url: cdcUrl, signal: AbortSignal.timeout(dropMs) }, (client) =>
+    dropSlots(client, { upTo: names.epoch, endUse: true }),
+  )
+}
+
+export type Leaving = ConnectorWayOptions & {
+  step: (step: Step) => Promise<void>
+  onKept: (error: unknown) => void
+}
+
+/**
+ * Removes this epoch's connector and slot as far as the time allows; whoever comes next has the rest.
+ * Also without the lease: nobody else uses what this epoch made.
+ */
 export async function leaveConnector(leaving: Leaving): Promise<void> {
-  const { cdcUrl, connectUrl, names, assertHeld, lost, onKept } = leaving
-  const within = (ms: number) => AbortSignal.any([lost, AbortSignal.timeout(ms)])
+  const { connectUrl, names, step, onKept } = leaving
   try {
-    assertHeld()
-    await remove({ url: connectUrl, signal: within(removeMs) }, names.connector)
+    await step('remove connector').catch(() => {})
+    await remove({ url: connectUrl, signal: AbortSignal.timeout(removeMs) }, names.connector)
   } catch (error) {
     onKept(error)
   }
   try {
-    assertHeld()
-    await withCdc({ url: cdcUrl, signal: within(dropMs) }, (client) =>
-      dropSlots(client, { upTo: names.epoch, endUse: true }),
-    )
+    await step('drop slot').catch(() => {})
+    await dropOwn(leaving)
   } catch (error) {
     onKept(error)
   }

@@ -92,12 +92,11 @@ describe('a leader that begins', () => {
     await superuser.sql(`select pg_drop_replication_slot('other_${epoch}')`)
   })
 
-  const handoverOf = (waiting: (why: string) => void, assertHeld = () => {}) => {
+  const handoverOf = (waiting: (why: string) => void, step = async () => {}) => {
     const epoch = String(epochFrom())
     const place = { url: outbox.cdcUrl, db: outbox.pool, epoch, slotName: `sluice_wal_${epoch}` }
     const { signal } = new AbortController()
-    const way = wayToLog({ ...place, assertHeld })
-    return new Handover({ way, db: outbox.pool, waiting, signal })
+    return new Handover({ way: wayToLog(place), db: outbox.pool, step, waiting, signal })
   }
 
   test('enters the log only after a statement sent once all holders had ended', async () => {
@@ -122,7 +121,7 @@ describe('a leader that begins', () => {
   test('that does not hold its lease any more makes no slot', async () => {
     await using reading = await readingSession(outbox.relayUrl)
     const waits: string[] = []
-    const notHeld = () => {
+    const notHeld = async () => {
       throw new Error('the lease is lost')
     }
     await using handover = handoverOf((why) => waits.push(why), notHeld)

@@ -11,31 +11,36 @@ export type LogWayOptions = {
   /** In the slot's name too: slots of later epochs are never touched. */
   epoch: string
   slotName: string
-  /** Throws when the lease is not held. */
-  assertHeld: () => void
 }
+
+/** The next leader removes what could not be removed within it. */
+const unmakeMs = 1_500
 
 export type Entered = { session: ReplicationSession; slot: Slot }
 
 /** A walsender of this relay's own, with a temporary slot. */
 export function wayToLog(options: LogWayOptions): Way<Entered> {
-  const { url, db, epoch, slotName, assertHeld } = options
+  const { url, db, epoch, slotName } = options
   let session: ReplicationSession | undefined
+  let begun = false
   const close = async () => session?.[Symbol.asyncDispose]()
+  const drop = (signal: AbortSignal) =>
+    withCdc({ url, signal }, (client) => dropSlots(client, { upTo: epoch, endUse: true }))
   return {
     slotName,
     cannot: 'the log cannot be read',
-    unmake: close,
-    async clear(signal) {
-      assertHeld()
-      await withCdc({ url, signal }, (client) => dropSlots(client, { upTo: epoch, endUse: true }))
+    clear: drop,
+    async unmake() {
+      await close()
+      // Its walsender may wait for a transaction, and not see that nobody is left.
+      if (begun) await drop(AbortSignal.timeout(unmakeMs)).catch(() => {})
     },
     async make(signal) {
       session = await ReplicationSession.open(url)
       // Whatever it waits for ends with it.
       signal.addEventListener('abort', () => void close(), { once: true })
       signal.throwIfAborted()
-      assertHeld()
+      begun = true
       const slot = await session.createSlot(slotName)
       if ((await readSlot(db, slotName)) !== undefined) return { session, slot }
       throw new RelayError(
