@@ -4,10 +4,13 @@ import { type ControlResult, runControl } from './control-run.ts'
 import { controls } from './controls.ts'
 import { runDrill } from './drill.ts'
 import { failures, reportLines } from './report.ts'
+import { drillSwitching } from './switching/run.ts'
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
+    /** Switches of the relay's mode instead of all the rest. */
+    switching: { type: 'boolean', default: false },
     smoke: { type: 'boolean', default: false },
     /** Only faults whose name has this in it. */
     only: { type: 'string' },
@@ -23,6 +26,7 @@ const size = values.smoke ? 'smoke' : 'standard'
 const { only, folder } = values
 const withFaults = !values['only-controls']
 const again = [
+  ...(values.switching ? ['--switching'] : []),
   ...(values.smoke ? ['--smoke'] : []),
   `--seed ${seed}`,
   ...(only === undefined ? [] : [`--only '${only}'`]),
@@ -32,16 +36,24 @@ const again = [
 ]
 const { KAFKA_PRODUCER } = process.env
 const environment = KAFKA_PRODUCER === undefined ? '' : `KAFKA_PRODUCER=${KAFKA_PRODUCER} `
-say(`drill, ${size}: seed ${seed}; again: ${environment}npm run drill -- ${again.join(' ')}`)
-
-const drill = await runDrill({ seed, size, folder, say, only, withFaults })
-const controlled: ControlResult[] = []
-for (const control of values['no-controls'] ? [] : controls) {
-  const result = await runControl(control, seed)
-  say(`control ${result.name}: ${result.caught ? 'caught' : 'NOT CAUGHT'}`)
-  controlled.push(result)
-}
-for (const line of reportLines(drill, controlled)) say(line)
-const failed = failures(drill, controlled, withFaults && only === undefined)
+const what = values.switching ? 'switching' : size
+say(`drill, ${what}: seed ${seed}; again: ${environment}npm run drill -- ${again.join(' ')}`)
+const withControls = !values['no-controls']
+const failed = values.switching
+  ? await drillSwitching({ seed, only, folder, withFaults, withControls, say })
+  : await drillFaults()
 say(failed.length === 0 ? 'PASSED' : `FAILED\n${failed.map((each) => `  ${each}`).join('\n')}`)
 process.exitCode = failed.length === 0 ? 0 : 1
+
+/** What failed, as sentences. */
+async function drillFaults(): Promise<string[]> {
+  const drill = await runDrill({ seed, size, folder, say, only, withFaults })
+  const controlled: ControlResult[] = []
+  for (const control of withControls ? controls : []) {
+    const result = await runControl(control, seed)
+    say(`control ${result.name}: ${result.caught ? 'caught' : 'NOT CAUGHT'}`)
+    controlled.push(result)
+  }
+  for (const line of reportLines(drill, controlled)) say(line)
+  return failures(drill, controlled, withFaults && only === undefined)
+}

@@ -2,10 +2,13 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { controls } from './controls.ts'
 import { killPoints } from './kill-points.ts'
+import { noHandover, places } from './switching/places.ts'
 
 const patches = [
   ...killPoints.map(({ patch }) => patch),
   ...controls.flatMap(({ patches: all }) => all),
+  ...places,
+  ...noHandover,
 ]
 
 test.each(patches)('the text that is replaced in $file is there once: $find', ({ file, find }) => {

@@ -40,6 +40,10 @@ export class ServiceProcess {
     this.label = options.label
   }
 
+  get url(): string {
+    return this.#options.url
+  }
+
   get pid(): number | undefined {
     return this.#supervised?.pid
   }
@@ -126,7 +130,11 @@ export class ServiceProcess {
   }
 }
 
-function patchEnvironment(patches: readonly SourcePatch[], hits: number): Record<string, string> {
+/** What has a service loaded with these patches. */
+export function patchEnvironment(
+  patches: readonly SourcePatch[],
+  hits: number,
+): Record<string, string> {
   return {
     NODE_OPTIONS: `--import=${preload}`,
     DRILL_PATCHES: JSON.stringify(patches),

@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { setImmediate } from 'node:timers'
 
@@ -11,7 +11,13 @@ import { setImmediate } from 'node:timers'
 export type SourcePatch = { file: string; find: string; put: string }
 
 /** What patched lines may call: `drill.point()` ends the process at its nth call. */
-export type DrillHook = { point(): void; due(): boolean; die(): void }
+export type DrillHook = {
+  point(): void
+  due(): boolean
+  die(): void
+  /** Sends the process the signal that is armed for the place, once. */
+  reach(place: string): void
+}
 
 const patches = JSON.parse(process.env.DRILL_PATCHES ?? '[]') as SourcePatch[]
 let left = Number(process.env.DRILL_POINT_HITS ?? 1)
@@ -22,6 +28,14 @@ const drill: DrillHook = {
   die: () => process.kill(process.pid, 'SIGKILL'),
   point() {
     if (drill.due()) drill.die()
+  },
+  reach(place) {
+    const path = process.env.DRILL_ARMED ?? ''
+    if (!existsSync(path)) return
+    const [armed, signal] = readFileSync(path, 'utf8').split('\n')
+    if (armed !== place) return
+    rmSync(path)
+    process.kill(process.pid, signal)
   },
 }
 Object.assign(globalThis, { drill, drillSoon: setImmediate })

@@ -1,5 +1,7 @@
 import {
   cacheFolder,
+  connectJars,
+  type ConnectWorker,
   type DataFolder,
   ensureDatabase,
   ensureJars,
@@ -11,6 +13,7 @@ import {
   type Postgres,
   type ServiceName,
   StackError,
+  startConnect,
   startKafka,
   startPostgres,
   wireServices,
@@ -45,6 +48,8 @@ export type StackOptions = {
   folder?: string | undefined
   /** Environment of one service beside the usual. */
   environment?: Partial<Record<ServiceName, Record<string, string>>>
+  /** With a Kafka Connect, for mode debezium. */
+  connect?: boolean
 }
 
 type Ports = {
@@ -77,6 +82,7 @@ export class DrillStack {
   readonly #startKafka: () => Promise<Kafka>
   #postgres: Postgres
   #kafka: Kafka
+  readonly #connectWorker: ConnectWorker | undefined
 
   private constructor(parts: Parts, cleanup: AsyncDisposableStack) {
     const { wiring, ports, lines, dataFolder, environment = {} } = parts
@@ -84,6 +90,7 @@ export class DrillStack {
     this.#cleanup = cleanup
     this.#postgres = parts.postgres
     this.#kafka = parts.kafka
+    this.#connectWorker = parts.connectWorker
     this.#startPostgres = parts.startPostgres
     this.#startKafka = parts.startKafka
     const service = (name: ServiceName, label: string, extra: Record<string, string>) => {
@@ -159,6 +166,7 @@ export class DrillStack {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.processes.map((each) => each.stop()))
+    await this.#connectWorker?.stop()
     await Promise.all([this.#kafka.stop(), this.#postgres.stop()])
     await this.#cleanup.disposeAsync()
   }
@@ -168,7 +176,7 @@ type Parts = Awaited<ReturnType<typeof startServers>> & {
   environment?: StackOptions['environment']
 }
 
-async function startServers({ folder }: StackOptions, cleanup: AsyncDisposableStack) {
+async function startServers({ folder, connect }: StackOptions, cleanup: AsyncDisposableStack) {
   const dataFolder = cleanup.use(await openDataFolder(folder))
   // Whoever interrupts a drill is not left with its processes.
   const interrupted = () => {
@@ -197,12 +205,14 @@ async function startServers({ folder }: StackOptions, cleanup: AsyncDisposableSt
     passwords: secrets.roles,
     report: () => {},
   })
+  const connectWorker = connect ? await openConnect(dataFolder, brokers) : undefined
   const wiring = wireServices({
     host: '127.0.0.1',
     auth: 'off',
     ports,
     databases,
     brokers,
+    connectUrl: connectWorker?.url,
     secrets,
     accessKeysFile: '',
   })
@@ -213,6 +223,7 @@ async function startServers({ folder }: StackOptions, cleanup: AsyncDisposableSt
     wiring,
     postgres,
     kafka,
+    connectWorker,
     startPostgres: runPostgres,
     startKafka: runKafka,
   }
@@ -259,6 +270,20 @@ async function openLines(ports: Ports, cleanup: AsyncDisposableStack) {
   return lines
 }
 
+async function openConnect(dataFolder: DataFolder, brokers: string[]): Promise<ConnectWorker> {
+  const [port = 0] = await findFreePorts(1)
+  const fetched = { cacheFolder: cacheFolder(process.env), environment: process.env }
+  const jars = await ensureJars({ ...fetched, set: connectJars, progress: () => {} })
+  const java = requireJava()
+  return startConnect({ dataFolder, jars, java, brokers, port, quickStart: true })
+}
+
+function requireJava(): string {
+  const found = findJava(process.env)
+  if ('java' in found) return found.java
+  throw new StackError('java_missing', `drills need Java: ${found.missing}`)
+}
+
 /**
  * A broker with a listener for each service, advertised as that service's proxy: so that not only
  * the first connection goes through it. The checker has one without.
@@ -268,9 +293,7 @@ async function kafkaStarter(
   ports: Ports,
   lines: Record<LineName, TcpProxy>,
 ): Promise<() => Promise<Kafka>> {
-  const found = findJava(process.env)
-  if ('missing' in found) throw new StackError('java_missing', `drills need Java: ${found.missing}`)
-  const { java } = found
+  const java = requireJava()
   const jars = await ensureJars({
     cacheFolder: cacheFolder(process.env),
     environment: process.env,

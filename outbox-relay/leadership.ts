@@ -2,8 +2,8 @@ import { openDirectProducer } from 'kafka/direct-producer'
 import { type KafkaLog, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
 import { orAborted } from 'service/backoff'
+import type { Course } from './course.ts'
 import { type Cursor, defaultLimits, openCursor } from './cursor.ts'
-import { RelayError } from './errors.ts'
 import type { Lease } from './lease.ts'
 import type { Polling } from './polling.ts'
 import type { Progress } from './progress.ts'
@@ -20,8 +20,9 @@ const saveIntervalMs = 50
 export type Leadership = {
   pool: Pool
   lease: Lease
-  /** Aborts when the process is to stop. */
+  /** Aborts when the process is to stop, or the mode is to be another. */
   stop: AbortSignal
+  course: Course
   notes: Notes
   cursor: Cursor
   /** Everything that polling needs; any mode begins by it. */
@@ -33,6 +34,7 @@ export type Leadership = {
 export type LeadershipOptions = RelayOptions & {
   me: string
   lease: Lease
+  course: Course
   start: Progress
   /** False when the epoch is over. */
   save: (epoch: string, changes: ProgressChanges) => Promise<boolean>
@@ -74,6 +76,7 @@ export async function openLeadership(
     pool,
     lease,
     stop: options.stop,
+    course: options.course,
     notes: options,
     cursor,
     polling: {
@@ -91,10 +94,7 @@ export async function openLeadership(
       batchRows: config.RELAY_BATCH_ROWS,
       stop: options.stop,
     },
-    async audit(entry) {
-      if (await writeAudit(pool, lease.epoch, { actor: options.me, ...entry })) return
-      throw new RelayError('progress_fenced', 'another leader has begun: nothing was saved')
-    },
+    audit: (entry) => writeAudit(pool, lease.epoch, { actor: options.me, ...entry }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
 }

@@ -11,6 +11,7 @@ import { openRelayMetrics } from './relay-metrics.ts'
 import { newRelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
 import { backlogBound, readiness, relayRoute } from './status.ts'
+import { switchRoutes } from './switching.ts'
 
 let log: Log | undefined
 try {
@@ -44,7 +45,7 @@ try {
   await using http = await serveHttp({
     host: config.HOST,
     port: config.RELAY_PORT,
-    routes: [relayRoute(pool, state)],
+    routes: [relayRoute(pool, state), ...switchRoutes(pool, config)],
     access,
     readiness: () => readiness(pool),
     log,

@@ -1,17 +1,13 @@
 import { expect, test } from 'vitest'
-import { modeWanted, whyNot } from './modes.ts'
-
-const row = (mode: string, modeVariable: string | null) => ({ mode, modeVariable })
+import { askedBy, whyNot } from './modes.ts'
 
 test.each([
-  ['nothing asked: the row decides', row('wal', null), undefined, 'wal', false],
-  ['asked for the first time', row('polling', null), 'wal', 'wal', true],
-  ['asked as before: nothing is asked', row('wal', 'wal'), 'wal', 'wal', false],
-  ['asked as before, and switched meanwhile', row('polling', 'wal'), 'wal', 'polling', false],
-  ['asked otherwise than before', row('wal', 'wal'), 'polling', 'polling', true],
-  ['asked no more: the row decides', row('wal', 'polling'), undefined, 'wal', false],
-] as const)('%s', (...[, found, variable, mode, asked]) => {
-  expect(modeWanted(found, variable)).toEqual({ mode, asked })
+  ['given for the first time: it asks', null, 'wal', 'wal'],
+  ['as it was: nothing is asked, whatever was switched meanwhile', 'wal', 'wal', undefined],
+  ['another than before: it asks', 'wal', 'polling', 'polling'],
+  ['not given any more: nothing is asked', 'polling', undefined, undefined],
+] as const)('RELAY_MODE %s', (_what, modeVariable, variable, asked) => {
+  expect(askedBy(variable, { modeVariable })).toBe(asked)
 })
 
 test('a mode says what it is missing', () => {

@@ -6,16 +6,14 @@ export const modes = ['polling', 'wal', 'debezium'] as const
 export type Mode = (typeof modes)[number]
 
 /**
- * The mode to lead in. The row decides; RELAY_MODE does only when its value is another than the one
- * acted upon last, so that a restart does not undo what was switched meanwhile.
+ * What RELAY_MODE asks for; undefined when nothing. The row decides: the variable does only when its
+ * value is another than the one acted upon last, so that a restart does not undo what was switched.
  */
-export function modeWanted(
-  row: Pick<RelayRow, 'mode' | 'modeVariable'>,
+export function askedBy(
   variable: Mode | undefined,
-): { mode: Mode; asked: boolean } {
-  if (variable !== undefined && variable !== row.modeVariable)
-    return { mode: variable, asked: true }
-  return { mode: row.mode as Mode, asked: false }
+  { modeVariable }: Pick<RelayRow, 'modeVariable'>,
+): Mode | undefined {
+  return variable === modeVariable ? undefined : variable
 }
 
 /** Why this process cannot do it, as a sentence; undefined when it can. */

@@ -111,11 +111,12 @@ export function noteSource({ state, log }: Notes, source: Mode): void {
   Object.assign(state, { source, waitingFor: null })
 }
 
-/** Said once per text. */
-export function noteWaiting({ state, log }: Notes, waitingFor: string): void {
-  if (state.waitingFor === waitingFor) return
+/** Logged once per reason, whoever is to blame at the moment. */
+export function noteWaiting({ state, log }: Notes, why: string, whose?: string): void {
+  const waitingFor = whose === undefined ? why : `${why} (${whose})`
+  const known = state.waitingFor?.startsWith(why) === true
   state.waitingFor = waitingFor
-  log.warn({ event: 'waiting', source: state.source }, waitingFor)
+  if (!known) log.warn({ event: 'waiting', source: state.source }, waitingFor)
 }
 
 export function noteProgress({ state, log }: Notes, { next, gaps }: Progress): void {

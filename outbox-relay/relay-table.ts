@@ -184,12 +184,11 @@ export type AuditEntry = {
   reason: string
 }
 
-/** False, and nothing is written, when another epoch has begun. */
-export async function writeAudit(
-  db: Queryable,
-  epoch: string,
-  { actor, action, before, after, reason }: AuditEntry,
-): Promise<boolean> {
+// What is written down is written with what it tells of, in one statement. These throw `progress_fenced`
+// when another epoch has begun: then nothing was written.
+
+export async function writeAudit(db: Queryable, epoch: string, entry: AuditEntry): Promise<void> {
+  const { actor, action, before, after, reason } = entry
   const rows = await queryText(db, {
     name: 'relay-audit',
     text: `insert into outbox.audit (epoch, actor, action, before, after, reason)
@@ -198,43 +197,38 @@ export async function writeAudit(
     values: [epoch, actor, action, before, after, reason],
     timeoutMs,
   })
-  return rows.length === 1
+  requireEpoch(rows)
 }
 
-/** The mode, and the value of RELAY_MODE that asked for it. False when another epoch has begun. */
-export async function saveMode(
-  db: Queryable,
-  epoch: string,
-  { mode, variable }: { mode: string; variable: string },
-): Promise<boolean> {
-  const rows = await queryText(db, {
-    name: 'relay-mode',
-    text: `update outbox.relay set mode = $2, mode_variable = $3 where epoch = $1 returning 1`,
-    values: [epoch, mode, variable],
-    timeoutMs,
-  })
-  return rows.length === 1
-}
-
-/** Back to the first position, on the server's present timeline. False when another epoch has begun. */
+/** Back to the first position, on the server's present timeline. */
 export async function resetProgress(
   db: Queryable,
   epoch: string,
-  timeline: string | null,
-): Promise<boolean> {
+  { actor, reason, timeline }: { actor: string; reason: string; timeline: string | null },
+): Promise<void> {
   const rows = await queryText(db, {
     name: 'relay-reset',
-    text: `with mine as (
-             update outbox.relay set next_position = 1, timeline = coalesce($2, timeline)
-              where epoch = $1 returning 1
+    text: `with before as (
+             select next_position from outbox.relay for update
+           ), mine as (
+             update outbox.relay set next_position = 1, timeline = coalesce($4, timeline)
+               from before where epoch = $1 returning epoch, before.next_position as before
            ), gone as (
              delete from outbox.gaps using mine
+           ), told as (
+             insert into outbox.audit (epoch, actor, action, before, after, reason)
+             select epoch, $2, 'progress_reset', before, '1', $3 from mine
            )
            select from mine`,
-    values: [epoch, timeline],
+    values: [epoch, actor, reason, timeline],
     timeoutMs,
   })
-  return rows.length === 1
+  requireEpoch(rows)
+}
+
+function requireEpoch(rows: readonly unknown[]): void {
+  if (rows.length === 1) return
+  throw new RelayError('progress_fenced', 'another leader has begun: nothing was written')
 }
 
 export type TableStatus = {

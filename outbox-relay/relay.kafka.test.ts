@@ -65,6 +65,7 @@ test('GET /relay tells mode, leader, epoch, progress, backlog and the last batch
   await waitUntil(async () => (await relay.status()).gaps === 1, { what: 'an open gap' })
   expect(await relay.status()).toEqual({
     mode: 'polling',
+    switching: null,
     source: 'polling',
     waitingFor: null,
     slot: null,

@@ -3,32 +3,20 @@ import type { Pool } from 'migrations/database'
 import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import type { Config } from './config.ts'
-import { leadByConnector, whyNoConnector } from './debezium/debezium-mode.ts'
-import { Sweep } from './debezium/leftovers.ts'
-import { isUnrecoverable, RelayError } from './errors.ts'
+import { Course } from './course.ts'
+import { isUnrecoverable } from './errors.ts'
 import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
-import { type Mode, modeWanted, whyNot } from './modes.ts'
-import { poll } from './polling.ts'
+import { lead } from './lead.ts'
+import { askedBy, whyNot } from './modes.ts'
 import { type Progress, progressFrom } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
-import {
-  noteFailure,
-  noteLeading,
-  noteRefusal,
-  noteSource,
-  type RelayState,
-} from './relay-state.ts'
-import {
-  loadProgress,
-  type ProgressChanges,
-  resetProgress,
-  saveMode,
-  saveProgress,
-  writeAudit,
-} from './relay-table.ts'
+import { noteFailure, noteLeading, noteRefusal, type RelayState } from './relay-state.ts'
+import { loadProgress, type ProgressChanges, resetProgress, saveProgress } from './relay-table.ts'
 import { nothingSeen, type Seen, seenWith, stepBack } from './server-history.ts'
-import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
+import { askForMode, readCourse } from './switch-table.ts'
+import { whyNotNow } from './switching.ts'
+import type { WalHistory } from './wal/wal-mode.ts'
 
 export type RelayOptions = {
   config: Config
@@ -105,28 +93,16 @@ async function leadOnce(attempt: Attempt): Promise<void> {
   ended.defer(() => noteLeading(attempt, lease, false))
   noteLeading(attempt, lease, true)
   const start = await trustedProgress(attempt, lease)
-  const mode = await chosenMode(attempt, lease)
+  await askByVariable(attempt, lease)
+  await using course = await openCourse(attempt, lease)
   const save = async (epoch: string, changes: ProgressChanges) => {
     const saved = await saveProgress(pool, epoch, changes)
     if (saved) memory.seen = { ...memory.seen, next: changes.next }
     return saved
   }
-  await using leadership = await openLeadership({ ...attempt, lease, start, save })
-  const { CDC_DATABASE_URL: url, CONNECT_URL: connectUrl } = config
-  if (mode === 'debezium' && url !== undefined && connectUrl !== undefined) {
-    const standstillMs = config.RELAY_STANDSTILL_MS
-    await leadByConnector(leadership, { cdcUrl: url, connectUrl, standstillMs })
-    return
-  }
-  await using beside = new AsyncDisposableStack()
-  beside.use(new Sweep({ db: pool, lease, log, connectUrl, cdcUrl: url, own: false }))
-  if (mode === 'wal' && url !== undefined) {
-    // Awaited here: what is used is closed when this function returns.
-    await leadByLog(leadership, { url, history: memory.wal })
-  } else {
-    noteSource(attempt, 'polling')
-    await poll(leadership.polling)
-  }
+  await using leadership = await openLeadership({ ...attempt, lease, course, start, save })
+  // Awaited here: what is used is closed when this function returns.
+  await lead(leadership, { config, history: memory.wal })
 }
 
 /** Progress as saved, unless the server has lost commits since: then everything is to be read again. */
@@ -141,44 +117,34 @@ async function trustedProgress(attempt: Attempt, lease: Lease): Promise<Progress
     `${reason}. Commits that were published may be lost, and their positions drawn again: ` +
       'everything retained is published again. Compare the write side with the topics',
   )
-  const audited = await writeAudit(pool, lease.epoch, {
-    actor: attempt.me,
-    action: 'progress_reset',
-    before: String(progress.next),
-    after: '1',
-    reason,
-  })
-  const written = audited && (await resetProgress(pool, lease.epoch, lease.row.serverTimeline))
-  if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
+  const timeline = lease.row.serverTimeline
+  await resetProgress(pool, lease.epoch, { actor: attempt.me, reason, timeline })
   memory.seen = seenWith(nothingSeen, lease.row)
   return progressFrom(1n, [])
 }
 
-/** The mode to lead in. What was asked for and cannot be is said, and the mode stays. */
-async function chosenMode(attempt: Attempt, lease: Lease): Promise<Mode> {
-  const { config, pool, me } = attempt
-  const present = lease.row.mode as Mode
-  const { mode, asked } = modeWanted(lease.row, config.RELAY_MODE)
-  const refusal = whyNot(mode, config) ?? (asked ? await whyNotNow(mode, attempt) : undefined)
-  if (refusal !== undefined) {
-    noteRefusal(attempt, asked ? `${refusal}: the mode stays ${present}` : refusal)
-    return asked && whyNot(present, config) === undefined ? present : 'polling'
+/** RELAY_MODE asks as anybody may. What is away when it asks refuses it; it asks again at the next start. */
+async function askByVariable({ config, pool, me, stop, ...notes }: Attempt, lease: Lease) {
+  const mode = askedBy(config.RELAY_MODE, lease.row)
+  if (mode === undefined) return
+  const refusal = await whyNotNow(mode, config, stop)
+  if (refusal === undefined) {
+    const reason = `RELAY_MODE is ${mode}`
+    await askForMode(pool, { mode, actor: me, reason, epoch: lease.epoch })
+  } else {
+    noteRefusal(notes, `${refusal}: the mode stays ${lease.row.mode}`)
   }
-  if (!asked) return mode
-  const reason = `RELAY_MODE is ${mode}`
-  const entry = { actor: me, action: 'mode_changed', before: present, after: mode, reason }
-  const written =
-    // A variable given for the first time may say what is so already.
-    (mode === present || (await writeAudit(pool, lease.epoch, entry))) &&
-    (await saveMode(pool, lease.epoch, { mode, variable: mode }))
-  if (!written) throw new RelayError('progress_fenced', 'another leader has begun')
-  return mode
 }
 
-/** What is away when a mode is asked for refuses it; what goes away later is waited for. */
-async function whyNotNow(mode: Mode, { config, stop }: Attempt): Promise<string | undefined> {
-  if (mode !== 'debezium' || config.CONNECT_URL === undefined) return undefined
-  return whyNoConnector(config.CONNECT_URL, stop)
+async function openCourse({ config, pool, ...notes }: Attempt, lease: Lease): Promise<Course> {
+  return new Course({
+    db: pool,
+    lease,
+    row: await readCourse(pool),
+    whyNot: (mode) => whyNot(mode, config),
+    refused: (why) => noteRefusal(notes, why),
+    waitingFor: () => notes.state.waitingFor,
+  })
 }
 
 /** Aborts `delayMs` after `stop` did. */

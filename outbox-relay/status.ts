@@ -1,14 +1,15 @@
-import { httpProblem } from 'service/problem'
 import type { Route } from 'service/route'
 import type { RelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
+import { readCourse } from './switch-table.ts'
+import { orUnavailable } from './switching.ts'
 import { type Queryable, queryText } from './text-query.ts'
 
 /** The backlog is counted up to here: this many means "at least". */
 export const backlogBound = 10_000
 
 /**
- * `GET /relay`: mode, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
+ * `GET /relay`: mode, switching, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
  * the same on every replica; source, waitingFor, slot, connector, lastBatch and lastError are of the
  * process that answers.
  */
@@ -17,15 +18,12 @@ export function relayRoute(db: Queryable, state: RelayState): Route {
     method: 'GET',
     path: '/relay',
     async handle() {
-      const status = await readTableStatus(db, backlogBound).catch((cause: unknown) => {
-        throw Object.assign(httpProblem('unavailable', { detail: 'the write database is away' }), {
-          cause,
-        })
-      })
+      const status = await orUnavailable(readTableStatus(db, backlogBound))
+      const { mode, switching } = await orUnavailable(readCourse(db))
       const { source, waitingFor, slot, lastBatch, lastError } = state
       const connector = connectorStatus(state)
       const process = { source, waitingFor, slot, connector, lastBatch, lastError }
-      return { status: 200, body: { ...status, ...process } }
+      return { status: 200, body: { ...status, mode, switching, ...process } }
     },
   }
 }

@@ -18,6 +18,7 @@ type LoggedError = { code?: string; message?: string; details?: Record<string, u
 
 export type RelayAnswer = {
   mode: string
+  switching: { to: string; step: string | null; sinceMs: number; waitingFor: string | null } | null
   source: string
   waitingFor: string | null
   slot: { name: string; walStatus: string; retainedBytes: number } | null
@@ -36,6 +37,15 @@ export type RelayAnswer = {
   oldestUnpublishedMs: number | null
   lastBatch: { rows: number; lastPosition: string } | null
   lastError: { code: string; message: string } | null
+}
+
+export type Answer = { status: number; body: Record<string, unknown> }
+
+const json = { 'Content-Type': 'application/json' }
+
+async function send(url: string, request: RequestInit): Promise<Answer> {
+  const response = await fetch(url, request)
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
 }
 
 export type RelayProcess = Awaited<ReturnType<typeof startRelay>>
@@ -80,6 +90,12 @@ export async function startRelay(environment: Record<string, string>) {
       const response = await fetch(`${relay.url}/relay`)
       return (await response.json()) as RelayAnswer
     },
+    /** `PUT /relay/mode`; the answer's status and body. */
+    async ask(mode: string, reason?: string): Promise<Answer> {
+      const body = JSON.stringify({ mode, reason })
+      return send(`${relay.url}/relay/mode`, { method: 'PUT', headers: json, body })
+    },
+    cancel: (): Promise<Answer> => send(`${relay.url}/relay/switch`, { method: 'DELETE' }),
     /** A kill: a test that cares how it ends asks for that itself. */
     [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')),
   }

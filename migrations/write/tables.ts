@@ -77,6 +77,12 @@ export type RelayTable = {
   system_identifier: string | null
   timeline: string | null
   mode_variable: string | null
+  switch_to: 'polling' | 'wal' | 'debezium' | null
+  switch_since: Date | null
+  switch_by: string | null
+  switch_reason: string | null
+  switch_step: string | null
+  switch_waiting_for: string | null
 }
 
 export type GapTable = { first_position: string; last_position: string }
@@ -89,5 +95,5 @@ export type AuditTable = {
   action: string
   before: string | null
   after: string | null
-  reason: string
+  reason: string | null
 }

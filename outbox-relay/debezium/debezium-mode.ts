@@ -1,12 +1,14 @@
 import { connectAnswers, resume } from 'connect/connector'
 import { isUnrecoverable, RelayError } from '../errors.ts'
+import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
+import { Sweep } from '../leftovers.ts'
 import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
 import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
-import { ConnectorEntry, leaveConnector } from './connector-entry.ts'
-import { Sweep } from './leftovers.ts'
+import { leaveConnector, WayToConnector } from './connector-entry.ts'
 import { type Names, namesOf } from '../names.ts'
+import type { Step } from '../switch-table.ts'
 import { WatchedConnector } from './watched-connector.ts'
 
 // One leadership in debezium mode: polls until the handover, then a connector sends and this process
@@ -27,61 +29,67 @@ export async function whyNoConnector(
 }
 
 /**
- * Returns when the process is to stop, with connector and slot removed. Throws what polling throws, and
- * what the lease and the database do; the next leadership then begins as every other does.
+ * Returns when another mode is wanted or the process is to stop, with connector and slot removed as far
+ * as that can be done soon. Throws what polling throws, and what the lease and the database do; the next
+ * leadership then begins as every other does.
  */
-export async function leadByConnector(leadership: Leadership, mode: ConnectorMode): Promise<void> {
-  const { polling, pool, lease, stop, notes } = leadership
-  const assertHeld = () => lease.assertHeld()
+export async function leadByConnector(
+  leadership: Leadership,
+  mode: ConnectorMode,
+): Promise<Progress> {
+  const { polling, pool, lease, stop, notes, course } = leadership
   const names = await namesOf(pool, lease)
   noteSource(notes, 'polling')
-  const entry = new ConnectorEntry({
-    ...mode,
-    db: pool,
-    names,
-    assertHeld,
-    waiting: (why) => noteWaiting(notes, why),
-    signal: lease.lost,
-  })
+  const way = new WayToConnector({ ...mode, names })
+  const step = (name: Step) => course.step(name)
+  const waiting = (why: string, whose?: string) => noteWaiting(notes, why, whose)
+  const handover = new Handover({ way, db: pool, step, waiting, signal: lease.lost })
   let ends = false
   try {
-    const start = await poll({ ...polling, until: (batch) => entry.covers(batch) })
-    if (stop.aborted) return
-    const watched = watch(leadership, { mode, names, start })
-    try {
-      await begin(leadership, mode, names)
-      return await watched.run()
-    } catch (error) {
-      if (stop.aborted) throw error
-      const why = (error as Error).message
-      notes.metrics.streamLosses.inc()
-      const ended = { action: 'stream_ended', before: 'debezium', after: 'polling', reason: why }
-      // The epoch may be over, or the server away: the log of this process has it then.
-      await leadership.audit(ended).catch(() => {})
-      if (!willNotSend(error)) throw error
-      await pollOn(leadership, { mode, start: watched.progress, why })
-    }
+    const start = await poll({ ...polling, until: (batch) => handover.covers(batch) })
+    if (stop.aborted) return start
+    handover.take()
+    return await sendByConnector(leadership, { mode, names, start })
   } catch (error) {
-    ends = isUnrecoverable(error)
+    ends = isUnrecoverable(error) || lease.lost.aborted
     throw error
   } finally {
-    await entry[Symbol.asyncDispose]()
+    await handover[Symbol.asyncDispose]()
     const onKept = (error: unknown) =>
-      notes.log.warn({ event: 'leftovers_kept', err: error }, 'the next leader removes it')
-    // Nothing is retained for a relay that is off. One that goes on begins by removing it.
-    if (entry.begun && (stop.aborted || ends)) {
-      await leaveConnector({ ...mode, names, assertHeld, lost: lease.lost, onKept })
-    }
+      notes.log.warn({ event: 'leftovers_kept', err: error }, 'the next sender removes it')
+    // Nothing is retained for a relay that is off. One that begins again begins by removing it.
+    if (way.begun && (stop.aborted || ends)) await leaveConnector({ ...mode, names, step, onKept })
     noteConnector(notes, null)
     noteSlot(notes, null)
   }
 }
 
+type Handed = { mode: ConnectorMode; names: Names; start: Progress }
+
+async function sendByConnector(leadership: Leadership, handed: Handed): Promise<Progress> {
+  const { stop, lease, notes } = leadership
+  const watched = watch(leadership, handed)
+  try {
+    await begin(leadership, handed)
+    await watched.run()
+  } catch (error) {
+    lease.lost.throwIfAborted()
+    if (stop.aborted) return watched.progress
+    const why = (error as Error).message
+    notes.metrics.streamLosses.inc()
+    const ended = { action: 'stream_ended', before: 'debezium', after: 'polling', reason: why }
+    // The epoch may be over, or the server away: the log of this process has it then.
+    await leadership.audit(ended).catch(() => {})
+    if (!willNotSend(error)) throw error
+    return await pollOn(leadership, { ...handed, start: watched.progress, why })
+  }
+  return watched.progress
+}
+
 /** Everything before is published and saved: the connector takes over. */
 async function begin(
-  { lease, audit, notes, stop }: Leadership,
-  { connectUrl }: ConnectorMode,
-  { slot, connector }: Names,
+  { lease, audit, notes, stop, course }: Leadership,
+  { mode: { connectUrl }, names: { slot, connector } }: Handed,
 ): Promise<void> {
   await audit({
     action: 'stream_began',
@@ -89,14 +97,15 @@ async function begin(
     after: 'debezium',
     reason: `slot ${slot} is handed over to connector ${connector}`,
   })
-  lease.assertHeld()
+  await course.step('begin')
   await resume({ url: connectUrl, signal: AbortSignal.any([lease.lost, stop]) }, connector)
   noteSource(notes, 'debezium')
+  await course.arrived()
 }
 
 function watch(
   { polling, pool, lease, stop, notes, cursor }: Leadership,
-  { mode, names, start }: { mode: ConnectorMode; names: Names; start: Progress },
+  { mode, names, start }: Handed,
 ): WatchedConnector {
   return new WatchedConnector({
     connectUrl: mode.connectUrl,
@@ -123,17 +132,18 @@ function willNotSend(error: unknown): boolean {
   )
 }
 
-/** For the rest of this leadership, from the last checkpoint. The next one tries a connector again. */
+/** From the last checkpoint, until another mode is asked for or another leadership begins. */
 async function pollOn(
   leadership: Leadership,
-  { mode, start, why }: { mode: ConnectorMode; start: Progress; why: string },
-): Promise<void> {
+  { mode, start, why }: Handed & { why: string },
+): Promise<Progress> {
   const { polling, pool: db, lease, notes } = leadership
   noteConnector(notes, null)
   noteSlot(notes, null)
   noteSource(notes, 'polling')
   noteWaiting(notes, `polling sends until another leadership begins: ${why}`)
   await using beside = new AsyncDisposableStack()
-  beside.use(new Sweep({ ...mode, db, lease, log: notes.log, own: true }))
-  await poll({ ...polling, start })
+  beside.use(new Sweep({ ...mode, db, lease, log: notes.log }))
+  // Awaited here: what is used is closed when this function returns.
+  return await poll({ ...polling, start })
 }

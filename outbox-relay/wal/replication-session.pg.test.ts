@@ -1,15 +1,16 @@
 import { waitUntil } from 'local-stack/wait-until'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openCursor } from '../cursor.ts'
+import { Handover } from '../handover.ts'
 import { afterProof, afterPublishing, progressFrom } from '../progress.ts'
+import { dropSlots, withCdc } from '../slots.ts'
 import { readingSession, type Session, type TestOutbox, testOutbox } from '../test-outbox.ts'
 import { formatLsn } from './lsn.ts'
-import { ReplicationSession } from './replication-session.ts'
 import { readSlot } from './slot.ts'
 import { openProxy, through } from './test-proxy.ts'
 import { openSlot, readLog } from './test-log-reader.ts'
 import { slotNames } from './test-wal-relay.ts'
-import { WalEntry, type WalEntryOptions } from './wal-entry.ts'
+import { wayToLog } from './wal-entry.ts'
 
 let outbox: TestOutbox
 let superuser: Session
@@ -81,63 +82,50 @@ describe('a leader that begins', () => {
       `select pg_create_logical_replication_slot('sluice_debezium_${epoch - 2}', 'pgoutput')`,
     )
     await superuser.sql(`select pg_create_logical_replication_slot('other_${epoch}', 'pgoutput')`)
-    await using session = await ReplicationSession.open(outbox.cdcUrl)
-    await session.removeSlotsUpTo(String(epoch))
+    const { signal } = new AbortController()
+    await withCdc({ url: outbox.cdcUrl, signal }, (client) =>
+      dropSlots(client, { upTo: String(epoch), endUse: true }),
+    )
     expect(await slotNames(superuser)).toEqual([`other_${epoch}`, `sluice_wal_${epoch + 1}`])
-    await session.createSlot(`sluice_wal_${epoch}`)
     await expect(earlier.createSlot('x')).rejects.toThrow(/./)
     await later[Symbol.asyncDispose]()
-    await session[Symbol.asyncDispose]()
     await superuser.sql(`select pg_drop_replication_slot('other_${epoch}')`)
   })
 
-  test.each(['1; drop table x', '-1', ''])('takes no %j for an epoch', async (epoch) => {
-    await using session = await ReplicationSession.open(outbox.cdcUrl)
-    await expect(session.removeSlotsUpTo(epoch)).rejects.toThrow('not an epoch')
-  })
-
-  const entryOptions = (changes: Partial<WalEntryOptions> = {}): WalEntryOptions => ({
-    url: outbox.cdcUrl,
-    db: outbox.pool,
-    epoch: String(epochFrom()),
-    slotName: `sluice_wal_${epochFrom()}`,
-    assertHeld: () => {},
-    firstPauseMs: 0,
-    waiting: () => {},
-    signal: new AbortController().signal,
-    ...changes,
-  })
+  const handoverOf = (waiting: (why: string) => void, step = async () => {}) => {
+    const epoch = String(epochFrom())
+    const place = { url: outbox.cdcUrl, db: outbox.pool, epoch, slotName: `sluice_wal_${epoch}` }
+    const { signal } = new AbortController()
+    return new Handover({ way: wayToLog(place), db: outbox.pool, step, waiting, signal })
+  }
 
   test('enters the log only after a statement sent once all holders had ended', async () => {
     await using reading = await readingSession(outbox.relayUrl)
     await using writer = await outbox.writer()
     const cursor = openCursor(reading.client)
     const waits: string[] = []
-    await using entry = new WalEntry(entryOptions({ waiting: (why) => waits.push(why) }))
-    const read = async () => entry.covers(await cursor.read({ next: 1n, gaps: [] }))
+    await using handover = handoverOf((why) => waits.push(why))
+    const read = async () => handover.covers(await cursor.read({ next: 1n, gaps: [] }))
     expect(await read()).toBe(false)
     await waitUntil(async () => (await slotNames(superuser)).length === 1, { what: 'a slot' })
     await waitUntil(read, { what: 'the handover' })
-    const { session, slot } = entry.take()
+    const { session, slot } = handover.take()
     const log = readLog({ session, slot })
     const [position = 0n] = await writer.insert({ aggregateId: 'a', version: 1 })
     await log.until(position)
     await session[Symbol.asyncDispose]()
-    expect(waits[0]).toMatch(/a slot is being made/)
+    expect(waits[0]).toBe('polling has not caught up yet')
+    expect(waits[1]).toMatch(/a slot is being made/)
   })
 
   test('that does not hold its lease any more makes no slot', async () => {
     await using reading = await readingSession(outbox.relayUrl)
     const waits: string[] = []
-    await using entry = new WalEntry(
-      entryOptions({
-        waiting: (why) => waits.push(why),
-        assertHeld() {
-          throw new Error('the lease is lost')
-        },
-      }),
-    )
-    entry.covers(await openCursor(reading.client).read({ next: 1n, gaps: [] }))
+    const notHeld = async () => {
+      throw new Error('the lease is lost')
+    }
+    await using handover = handoverOf((why) => waits.push(why), notHeld)
+    handover.covers(await openCursor(reading.client).read({ next: 1n, gaps: [] }))
     await waitUntil(() => waits.length > 0, { what: 'it to be told' })
     expect(waits[0]).toMatch(/the lease is lost/)
     expect(await slotNames(superuser)).toEqual([])

@@ -9,7 +9,6 @@
 //   from us  'r' lsn64 written, lsn64 flushed, lsn64 applied, int64 time, int8 1 = answer at once
 import { replicationClient, sqlStateOf } from 'migrations/database'
 import type pg from 'pg'
-import { pause } from 'service/backoff'
 import { RelayError } from '../errors.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 
@@ -33,8 +32,6 @@ const sessionSettings = {
 const statusIntervalMs = 1_000
 /** A server that has been asked this long and said nothing is gone, whatever its socket says. */
 const defaultSilenceMs = 10_000
-/** For slots of earlier leaders to go. */
-const removalMs = 5_000
 /** Between PostgreSQL's epoch (2000) and Unix's, in microseconds. */
 const epochOffsetUs = 946_684_800_000_000n
 
@@ -86,35 +83,6 @@ export class ReplicationSession {
     const session = new ReplicationSession(client, options)
     await client.connect()
     return session
-  }
-
-  /**
-   * Ends and drops what relays of this epoch and before it left: a walsender may outlive its relay's
-   * socket. Slots of later epochs are not ours to touch: we may have slept through our own end. Throws
-   * `slot_unusable` when somebody else keeps using one.
-   */
-  async removeSlotsUpTo(epoch: string): Promise<void> {
-    if (!/^\d{1,18}$/.test(epoch)) throw new TypeError(`not an epoch: ${epoch}`)
-    const ours =
-      `database = current_database() and active_pid is distinct from pg_backend_pid() ` +
-      `and substring(slot_name from '^sluice_(?:wal|debezium)_(?:\\d+_)?(\\d{1,18})$')::bigint <= ${epoch}`
-    const deadline = performance.now() + removalMs
-    for (;;) {
-      // A terminated one takes a moment, and only then its slot can be dropped.
-      const { rows } = await this.#client.query<{ slot_name: string }>(
-        `select slot_name, pg_terminate_backend(active_pid) from pg_replication_slots where ${ours}`,
-      )
-      if (rows.length === 0) return
-      if (performance.now() > deadline) {
-        const names = rows.map((row) => row.slot_name).join(', ')
-        throw new RelayError('slot_unusable', `slots of earlier leaders stay in use: ${names}`)
-      }
-      await this.#client.query(
-        `select pg_drop_replication_slot(slot_name) from pg_replication_slots
-          where ${ours} and active_pid is null`,
-      )
-      await pause(20)
-    }
   }
 
   /**

@@ -1,11 +1,13 @@
 import { backoffMs } from 'service/backoff'
+import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
 import { namesOf } from '../names.ts'
 import { poll } from '../polling.ts'
+import type { Progress } from '../progress.ts'
 import { noteProgress, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
 import { awaitedRow } from './missing-row.ts'
 import { checkSlot, readSlot } from './slot.ts'
-import { WalEntry } from './wal-entry.ts'
+import { wayToLog } from './wal-entry.ts'
 import { streamLog } from './wal-stream.ts'
 
 /** A stream that lived this long has shown that the next one is worth an immediate try. */
@@ -15,30 +17,30 @@ const steadyMs = 60_000
 export type WalHistory = { shortLived: number }
 
 /**
- * One leadership in wal mode: polls until the handover, then streams. Throws what ended the stream,
- * so that the next leadership begins as every other does, with a look at which server this is.
+ * wal mode, until another is wanted or the process is to stop: polls until the handover, then streams.
+ * Throws what ended the stream, so that the next leadership begins as every other does, with a look at
+ * which server this is.
  */
 export async function leadByLog(
   leadership: Leadership,
   { url, history }: { url: string; history: WalHistory },
-): Promise<void> {
-  const { polling, pool, lease, stop, notes } = leadership
+): Promise<Progress> {
+  const { polling, pool, lease, stop, notes, course } = leadership
   const { walSlot: slotName } = await namesOf(pool, lease)
   const { shortLived } = history
-  await using entry = new WalEntry({
-    url,
+  await using handover = new Handover({
+    way: wayToLog({ url, db: pool, epoch: lease.epoch, slotName }),
     db: pool,
-    epoch: lease.epoch,
-    slotName,
-    assertHeld: () => lease.assertHeld(),
+    step: (name) => course.step(name),
     firstPauseMs: shortLived === 0 ? 0 : backoffMs(shortLived, { firstMs: 500, capMs: 30_000 }),
-    waiting: (why) => noteWaiting(notes, why),
+    waiting: (why, whose) => noteWaiting(notes, why, whose),
     signal: lease.lost,
   })
   noteSource(notes, 'polling')
-  const start = await poll({ ...polling, until: (batch) => entry.covers(batch) })
-  if (stop.aborted) return
-  lease.assertHeld()
+  const start = await poll({ ...polling, until: (batch) => handover.covers(batch) })
+  if (stop.aborted) return start
+  const entered = handover.take()
+  await course.step('begin')
   const begunMs = performance.now()
   await leadership.audit({
     action: 'stream_began',
@@ -48,8 +50,9 @@ export async function leadByLog(
   })
   noteSource(notes, 'wal')
   try {
-    await streamLog({
-      entered: entry.take(),
+    await course.arrived()
+    return await streamLog({
+      entered,
       start,
       publish: polling.publish,
       saver: polling.saver,
@@ -71,7 +74,8 @@ export async function leadByLog(
       .catch(() => {})
     throw error
   } finally {
-    history.shortLived = performance.now() - begunMs < steadyMs ? shortLived + 1 : 0
+    const short = !stop.aborted && performance.now() - begunMs < steadyMs
+    history.shortLived = short ? shortLived + 1 : 0
     noteSlot(notes, null)
     noteSource(notes, 'polling')
   }

@@ -38,16 +38,17 @@ const slotIntervalMs = 1_000
 const awaitedIntervalMs = 2_000
 
 /**
- * Publishes what the log brings, until `stop` aborts; then saves. Throws what ended the stream
+ * Publishes what the log brings, until `stop` aborts; then saves, and returns what is published. Throws what ended the stream
  * (`stream_lost`, `stream_malformed`, `slot_lost`) and what publishing or saving throws; what was in
  * flight is then confirmed and offered to be saved, or was thrown by `publish`.
  */
-export async function streamLog(stream: WalStream): Promise<void> {
+export async function streamLog(stream: WalStream): Promise<Progress> {
   const { saver, stop } = stream
   await using sender = new LogSender(stream)
   while (!stop.aborted && !sender.failed.aborted) await sender.publishNext()
   await saver.flush()
   if (!stop.aborted) sender.failed.throwIfAborted()
+  return sender.progress
 }
 
 class LogSender {
@@ -94,6 +95,11 @@ class LogSender {
   /** Aborts with what ended the stream. */
   get failed(): AbortSignal {
     return this.#failed.signal
+  }
+
+  /** What is published. */
+  get progress(): Progress {
+    return this.#progress
   }
 
   async publishNext(): Promise<void> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { madeUpTo } from '../names.ts'
+import { madeUpTo } from './names.ts'
 
 test('only what this database made, and no later epoch, is one’s own to remove', () => {
   const prefix = 'sluice-outbox-7-5-'

@@ -1,10 +1,11 @@
 import { openPool, sqlStateOf } from 'migrations/database'
 import { orAborted, pause } from 'service/backoff'
-import { RelayError } from '../errors.ts'
-import { type Queryable, queryText } from '../text-query.ts'
-import { slotProblem } from '../wal/replication-session.ts'
+import { RelayError } from './errors.ts'
+import { type Queryable, queryText } from './text-query.ts'
+import { slotProblem } from './wal/replication-session.ts'
 
-// Slots by SQL, as sluice_cdc: a connector's slot has to outlive the connection that makes it.
+// Slots by SQL, as sluice_cdc: a connector's slot has to outlive the connection that makes it, and the
+// slots of every mode go in one way. A walsender's own connection takes no parameters.
 
 export type CdcSession = { url: string; signal: AbortSignal }
 

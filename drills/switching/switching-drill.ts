@@ -1,0 +1,144 @@
+import { pause } from 'service/backoff'
+import { check, type Verdict } from '../checker.ts'
+import { Load } from '../load.ts'
+import { ProgressWatch } from '../progress-watch.ts'
+import { readQuarantined } from '../quarantine-log.ts'
+import { seededRandom } from '../random.ts'
+import { caughtUp, drained } from '../recovery.ts'
+import { patchEnvironment } from '../service-process.ts'
+import type { SourcePatch } from '../source-patch.ts'
+import { DrillStack, topic } from '../stack.ts'
+import { readTables } from '../tables.ts'
+import { readTopic } from '../topic-reader.ts'
+import { ArmedPlace } from './armed-place.ts'
+import { type Direction, directions, noHandover, places, placesOf } from './places.ts'
+import { type Repeat, repeatsIn } from './repeats.ts'
+import { nameOf, Relays } from './relays.ts'
+
+/** One switch, in which the leader is killed or stopped at one place. */
+export type SwitchingCase = Direction & { place: string; signal: 'SIGKILL' | 'SIGSTOP' }
+type CaseResult = { name: string; fromMs: number; tookMs: number; error?: string }
+export type SwitchingResult = {
+  cases: CaseResult[]
+  verdict: Verdict
+  repeats: Repeat[]
+  skipped: number
+}
+
+type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
+
+const commandsPerSecond = 300
+const restLimitMs = 120_000
+
+const describe = ({ place, signal, ...direction }: SwitchingCase) =>
+  `${nameOf(direction)}, ${signal} ${place}`
+
+/** All of them, or those with `only` in their names; each direction by itself, so that few have to be undone. */
+export function casesOf(only: string | undefined): SwitchingCase[] {
+  const all = directions.flatMap((direction) =>
+    placesOf(direction).flatMap((place) =>
+      (['SIGKILL', 'SIGSTOP'] as const).map((signal) => ({ ...direction, place, signal })),
+    ),
+  )
+  return all.filter((each) => only === undefined || describe(each).includes(only))
+}
+
+/** Switches under load, the leader killed or stopped in each, and at rest every promise checked. */
+export function runSwitching(
+  cases: readonly SwitchingCase[],
+  options: Options,
+): Promise<SwitchingResult> {
+  return underLoad(places, options, async (drilled) => {
+    const results: CaseResult[] = []
+    for (const [n, each] of cases.entries()) {
+      const result = await runCase(drilled, each)
+      const outcome = result.error ?? `${Math.round(result.tookMs)} ms`
+      options.say(`${n + 1}/${cases.length} ${result.name}: ${outcome}`)
+      results.push(result)
+    }
+    return results
+  })
+}
+
+/** Switches to a connector that takes over before anything was handed to it: events must be missed. */
+export async function runWithoutHandover(options: Options): Promise<SwitchingResult> {
+  return underLoad(noHandover, options, async ({ relays }) => {
+    for (let times = 0; times < 3; times += 1) {
+      for (const mode of ['debezium', 'polling'] as const) {
+        await relays.switchTo(mode)
+        await relays.arrives(mode)
+        await pause(2_000)
+      }
+    }
+    return []
+  })
+}
+
+type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace }
+
+async function underLoad(
+  patches: readonly SourcePatch[],
+  { seed, folder, say }: Options,
+  work: (drilled: Drilled) => Promise<CaseResult[]>,
+): Promise<SwitchingResult> {
+  using armed = new ArmedPlace()
+  const relay = { ...patchEnvironment(patches, 0), ...armed.environment }
+  const environment = { 'outbox-relay': relay }
+  await using stack = await DrillStack.start({ folder, connect: true, environment })
+  await stack.secondRelay.start()
+  await using watch = new ProgressWatch(stack.writeUrl)
+  const load = new Load({
+    commandUrl: stack.commandUrl,
+    writeUrl: stack.commandRoleUrl,
+    random: seededRandom(seed),
+    commandsPerSecond,
+  })
+  await load.start()
+  say(`stack up, ${commandsPerSecond} commands a second`)
+  const cases = await work({ stack, relays: new Relays(stack), armed })
+  await load.finish()
+  // It would go on writing heartbeats, while everything is being read.
+  await stack.services['command-api'].stop()
+  await drained(stack, restLimitMs)
+  await caughtUp(stack, restLimitMs).catch((error: Error) => say(error.message))
+  const records = await readTopic(stack.brokers, topic)
+  const tables = await readTables(stack)
+  const verdict = check({
+    tables,
+    records,
+    samples: watch.samples,
+    history: load.history,
+    quarantined: readQuarantined(stack.logFile('query-api')),
+  })
+  return { cases, verdict, repeats: repeatsIn(records), skipped: load.skipped }
+}
+
+async function runCase(
+  { stack, relays, armed }: Drilled,
+  { from, to, place, signal }: SwitchingCase,
+): Promise<CaseResult> {
+  const name = describe({ from, to, place, signal })
+  let fromMs = Date.now()
+  try {
+    await relays.switchTo(from)
+    await relays.arrives(from)
+    const leader = await relays.leader()
+    const killed = leader.endings.length + 1
+    fromMs = Date.now()
+    armed.arm(place, signal)
+    await relays.switchTo(to)
+    await armed.reached()
+    if (signal === 'SIGKILL') await leader.endingsReach(killed)
+    await relays.arrives(to)
+    // Whoever slept through all that wakes up, and goes on with what it was about to do.
+    leader.kill('SIGCONT')
+    await leader.answers()
+    await pause(500)
+    await relays.arrives(to)
+    return { name, fromMs, tookMs: Date.now() - fromMs }
+  } catch (error) {
+    armed.disarm()
+    for (const each of [stack.services['outbox-relay'], stack.secondRelay]) each.kill('SIGCONT')
+    return { name, fromMs, tookMs: Date.now() - fromMs, error: (error as Error).message }
+  }
+}

@@ -1,0 +1,44 @@
+import { promises, type PromiseNumber } from '../findings.ts'
+import type { SwitchingResult } from './switching-drill.ts'
+
+/**
+ * What a switch may repeat was sent within this before it came again: since progress was last saved, or
+ * a connector's last checkpoint passed, until a successor has led through the switch.
+ */
+const repeatLimitMs = 15_000
+const shownPerPromise = 5
+
+export function switchingFailures({ cases, verdict, repeats }: SwitchingResult): string[] {
+  const { findings } = verdict
+  const late = repeats.filter(({ afterMs }) => afterMs > repeatLimitMs).length
+  return [
+    ...cases.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`])),
+    ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
+    ...(late > 0 ? [`${late} records came again later than ${repeatLimitMs} ms`] : []),
+  ]
+}
+
+export function switchingLines(result: SwitchingResult): string[] {
+  const { cases, verdict, repeats, skipped } = result
+  const { figures, findings } = verdict
+  const perCase = cases.map(({ fromMs }, n) => {
+    const endMs = cases[n + 1]?.fromMs ?? Infinity
+    return repeats.filter(({ atMs }) => atMs >= fromMs && atMs < endMs).length
+  })
+  const worst = perCase.indexOf(Math.max(...perCase))
+  const took = cases.map(({ tookMs }) => tookMs).toSorted((a, b) => a - b)
+  const oldest = repeats.reduce((most, { afterMs }) => Math.max(most, afterMs), 0)
+  return [
+    `switches   ${cases.length}, ms p50 ${took[took.length >> 1] ?? '-'}, max ${took.at(-1) ?? '-'}`,
+    `events     committed ${figures.committed}, delivered ${figures.delivered}, lost ${figures.lost}, ` +
+      `phantom ${figures.phantom}, out of order ${figures.outOfOrder}; commands not sent ${skipped}`,
+    `repeated   ${repeats.length}; at most ${perCase[worst] ?? 0} in one switch ` +
+      `(${cases[worst]?.name ?? '-'}), ${oldest} ms after the first at most`,
+    ...(Object.keys(promises) as PromiseNumber[]).flatMap((number) => {
+      const own = findings.filter(({ promise }) => promise === number)
+      if (own.length === 0) return [`${number}         holds: ${promises[number]}`]
+      const shown = own.slice(0, shownPerPromise).map(({ what }) => `             ${what}`)
+      return [`${number}         BROKEN ${own.length} times: ${promises[number]}`, ...shown]
+    }),
+  ]
+}

@@ -1,0 +1,53 @@
+import type { Config } from './config.ts'
+import { leadByConnector } from './debezium/debezium-mode.ts'
+import type { Leadership } from './leadership.ts'
+import { Sweep } from './leftovers.ts'
+import { poll } from './polling.ts'
+import type { Progress } from './progress.ts'
+import { noteSource } from './relay-state.ts'
+import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
+
+// A switch from one mode to another goes by way of polling, which sends from the progress that the mode
+// before has left until the handover to the mode after. So there is one way out of each mode and one way
+// into it, the same at a start, at a switch, and for a successor. Each sender begins where everything
+// before is confirmed: what comes twice comes in order.
+
+export type Leading = {
+  config: Pick<Config, 'CDC_DATABASE_URL' | 'CONNECT_URL' | 'RELAY_STANDSTILL_MS'>
+  history: WalHistory
+}
+
+/** Leads in the mode that is wanted, and goes over when that is another, until the process is to stop. */
+export async function lead(leadership: Leadership, leading: Leading): Promise<void> {
+  const { course, stop } = leadership
+  let { start } = leadership.polling
+  while (!stop.aborted) {
+    const until = AbortSignal.any([stop, course.left])
+    const polling = { ...leadership.polling, start, stop: until }
+    start = await leadOneMode({ ...leadership, polling, stop: until }, leading)
+  }
+}
+
+/** Returns what is published when the mode is left. */
+async function leadOneMode(
+  leadership: Leadership,
+  { config, history }: Leading,
+): Promise<Progress> {
+  const { course, pool: db, lease, notes } = leadership
+  const { CDC_DATABASE_URL: url, CONNECT_URL: connectUrl } = config
+  const { goal } = course
+  if (goal === 'debezium' && url !== undefined && connectUrl !== undefined) {
+    const standstillMs = config.RELAY_STANDSTILL_MS
+    return leadByConnector(leadership, { cdcUrl: url, connectUrl, standstillMs })
+  }
+  await using beside = new AsyncDisposableStack()
+  if (goal === 'wal' && url !== undefined) {
+    // The way into the log removes the slots.
+    beside.use(new Sweep({ db, lease, log: notes.log, connectUrl }))
+    return await leadByLog(leadership, { url, history })
+  }
+  beside.use(new Sweep({ db, lease, log: notes.log, connectUrl, cdcUrl: url }))
+  noteSource(notes, 'polling')
+  await course.arrived()
+  return await poll(leadership.polling)
+}
