@@ -10,6 +10,7 @@ import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
 import { type Mode, modeWanted, whyNot } from './modes.ts'
 import { poll } from './polling.ts'
+import { type Changes, saveWithHeld } from './parking-table.ts'
 import { type Progress, progressFrom } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
 import {
@@ -19,14 +20,7 @@ import {
   noteSource,
   type RelayState,
 } from './relay-state.ts'
-import {
-  loadProgress,
-  type ProgressChanges,
-  resetProgress,
-  saveMode,
-  saveProgress,
-  writeAudit,
-} from './relay-table.ts'
+import { loadProgress, resetProgress, saveMode, writeAudit } from './relay-table.ts'
 import { nothingSeen, type Seen, seenWith, stepBack } from './server-history.ts'
 import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
 
@@ -106,8 +100,8 @@ async function leadOnce(attempt: Attempt): Promise<void> {
   noteLeading(attempt, lease, true)
   const start = await trustedProgress(attempt, lease)
   const mode = await chosenMode(attempt, lease)
-  const save = async (epoch: string, changes: ProgressChanges) => {
-    const saved = await saveProgress(pool, epoch, changes)
+  const save = async (epoch: string, changes: Changes) => {
+    const saved = await saveWithHeld(pool, { epoch, leader: attempt.me }, changes)
     if (saved) memory.seen = { ...memory.seen, next: changes.next }
     return saved
   }

@@ -1,5 +1,6 @@
 import { httpProblem } from 'service/problem'
 import type { Route } from 'service/route'
+import { readParkedCounts } from './parking-table.ts'
 import type { RelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
 import { type Queryable, queryText } from './text-query.ts'
@@ -8,8 +9,8 @@ import { type Queryable, queryText } from './text-query.ts'
 export const backlogBound = 10_000
 
 /**
- * `GET /relay`: mode, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
- * the same on every replica; source, waitingFor, slot, connector, lastBatch and lastError are of the
+ * `GET /relay`: mode, leader, epoch, next, gaps, backlog, oldestUnpublishedMs and parked from the
+ * tables, the same on every replica; source, waitingFor, slot, connector, lastBatch and lastError are of the
  * process that answers.
  */
 export function relayRoute(db: Queryable, state: RelayState): Route {
@@ -17,7 +18,8 @@ export function relayRoute(db: Queryable, state: RelayState): Route {
     method: 'GET',
     path: '/relay',
     async handle() {
-      const status = await readTableStatus(db, backlogBound).catch((cause: unknown) => {
+      const tables = Promise.all([readTableStatus(db, backlogBound), readParkedCounts(db)])
+      const [status, parked] = await tables.catch((cause: unknown) => {
         throw Object.assign(httpProblem('unavailable', { detail: 'the write database is away' }), {
           cause,
         })
@@ -25,7 +27,7 @@ export function relayRoute(db: Queryable, state: RelayState): Route {
       const { source, waitingFor, slot, lastBatch, lastError } = state
       const connector = connectorStatus(state)
       const process = { source, waitingFor, slot, connector, lastBatch, lastError }
-      return { status: 200, body: { ...status, ...process } }
+      return { status: 200, body: { ...status, parked, ...process } }
     },
   }
 }

@@ -1,6 +1,8 @@
 import { connectAnswers, resume } from 'connect/connector'
+import type { Batch } from '../cursor.ts'
 import { isUnrecoverable, RelayError } from '../errors.ts'
 import type { Leadership } from '../leadership.ts'
+import { aggregatesParked } from '../parking.ts'
 import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
 import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
@@ -31,7 +33,9 @@ export async function whyNoConnector(
  * what the lease and the database do; the next leadership then begins as every other does.
  */
 export async function leadByConnector(leadership: Leadership, mode: ConnectorMode): Promise<void> {
-  const { polling, pool, lease, stop, notes } = leadership
+  const { pool, lease, stop, notes, parked } = leadership
+  const polling = { ...leadership.polling, start: await pollWhileParked(leadership, mode) }
+  if (stop.aborted) return
   const assertHeld = () => lease.assertHeld()
   const names = await namesOf(pool, lease)
   noteSource(notes, 'polling')
@@ -45,8 +49,11 @@ export async function leadByConnector(leadership: Leadership, mode: ConnectorMod
   })
   let ends = false
   try {
-    const start = await poll({ ...polling, until: (batch) => entry.covers(batch) })
+    const until = (batch: Batch) => parked.size > 0 || entry.covers(batch)
+    const start = await poll({ ...polling, until })
     if (stop.aborted) return
+    // Nothing is retained for a connector that nobody knows when to begin.
+    if (parked.size > 0) throw aggregatesParked(parked.size)
     const watched = watch(leadership, { mode, names, start })
     try {
       await begin(leadership, mode, names)
@@ -75,6 +82,19 @@ export async function leadByConnector(leadership: Leadership, mode: ConnectorMod
     noteConnector(notes, null)
     noteSlot(notes, null)
   }
+}
+
+/** A connector would pass over what waits: until it is released, polling sends. */
+async function pollWhileParked(
+  { polling, pool: db, lease, notes, parked }: Leadership,
+  mode: ConnectorMode,
+): Promise<Progress> {
+  if (parked.size === 0) return polling.start
+  noteSource(notes, 'polling')
+  noteWaiting(notes, aggregatesParked(parked.size).message)
+  await using beside = new AsyncDisposableStack()
+  beside.use(new Sweep({ ...mode, db, lease, log: notes.log, own: false }))
+  return await poll({ ...polling, until: () => parked.size === 0 })
 }
 
 /** Everything before is published and saved: the connector takes over. */

@@ -1,0 +1,9 @@
+import { catalogue } from 'service/problem'
+
+/** Every refusal that the relay adds to those of any HTTP service. Codes never change. */
+export const problem = catalogue({
+  invalid_cursor: { status: 400, title: 'The cursor is not one that this list gave' },
+  not_allowed: { status: 403, title: 'Your role may not do this' },
+  not_parked: { status: 404, title: 'This aggregate is not parked' },
+  release_under_way: { status: 409, title: 'The release of this aggregate is under way already' },
+})
