@@ -249,7 +249,7 @@ export async function unpark(
 export type ParkedCounts = { aggregates: number; events: number }
 
 /** Counted up to this many aggregates: this many means "at least". */
-export const parkedBound = 10_000
+const parkedBound = 10_000
 
 export async function readParkedCounts(db: Queryable): Promise<ParkedCounts> {
   const [row] = await queryText(db, {
