@@ -233,6 +233,10 @@ test('a release that meets a refusal waits again, for that event', async () => {
     events: 1,
     releasing: false,
   })
+  const told = (await audited('again refused')).at(-1)
+  expect(told?.action).toBe('aggregate_parked_again')
+  expect(JSON.parse(told?.before ?? '')).toMatchObject({ releasing: true, refusals: 1 })
+  expect(JSON.parse(told?.after ?? '')).toMatchObject({ releasing: false, refusals: 2 })
   expect((await ask('retry', 'again refused', { reason: 'the limit was raised' })).status).toBe(202)
 })
 

@@ -185,7 +185,9 @@ export async function parkAgain(
   const { aggregateType, aggregateId } = aggregateOf(row)
   const rows = await queryText(db, {
     name: 'parked-again',
-    text: `with ${tenure}, again as (
+    text: `with ${tenure}, was as (
+             select * from outbox.parked_aggregates where aggregatetype = $3 and aggregateid = $4
+           ), again as (
              update outbox.parked_aggregates as parked
                 set releasing = false, refusals = refusals + 1, refused_at = clock_timestamp(),
                     position = $5, version = $6, event_id = $7, event_type = $8, refusal = $9,
@@ -194,9 +196,9 @@ export async function parkAgain(
              returning parked.*
            ), told as (
              insert into outbox.audit (epoch, actor, action, before, after, reason)
-             select mine.epoch, $2, 'aggregate_parked_again', null, to_json(again)::text,
-                    'Kafka refused an event: ' || again.refusal
-               from mine, again
+             select mine.epoch, $2, 'aggregate_parked_again', to_json(was)::text,
+                    to_json(again)::text, 'Kafka refused an event: ' || again.refusal
+               from mine, was, again
            )
            select from mine`,
     values: [
