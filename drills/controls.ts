@@ -29,10 +29,10 @@ export const controls: readonly Control[] = [
     patches: [
       {
         file: 'outbox-relay/publishing.ts',
-        find: '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n',
+        find: '  const startedMs = now()\n  try {\n',
         put:
-          '    saver.offer(progressAt(rows.length))\n    await saver.flush()\n    drill.point()\n' +
-          '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n',
+          '  saver.offer(progress(), { rows: [], refused: [] })\n  await saver.flush()\n' +
+          '  drill.point()\n  const startedMs = now()\n  try {\n',
       },
     ],
     breaks: ['I1', 'I9'],

@@ -10,8 +10,10 @@ const at = (
   patch: Omit<SourcePatch, 'file'> & { file: string },
 ): KillPoint => ({ name, service, patch: { ...patch, file: `${service}/${patch.file}` } })
 
-const send = '    const startedMs = now()\n    try {\n      await send(rows.map(encode))\n'
-const confirmed = '    const after = progressAt(rows.length)\n    saver.offer(after)\n'
+const send =
+  '  const startedMs = now()\n  try {\n' +
+  '    const { sent, held } = await sendOrHold(rows, options)\n'
+const confirmed = '    const after = progress()\n    saver.offer(after, held)\n'
 const save = '    if (changed && !(await this.#options.save(changes))) {\n'
 const writeCommands = "  await Promise.all([\n    client.query({\n      name: 'write-batch',\n"
 const commitCommands =
@@ -29,7 +31,7 @@ export const killPoints: readonly KillPoint[] = [
   at('outbox-relay', 'before produce', {
     file: 'publishing.ts',
     find: send,
-    put: `    drill.point()\n${send}`,
+    put: `  drill.point()\n${send}`,
   }),
   at('outbox-relay', 'after ack, before progress', {
     file: 'publishing.ts',

@@ -47,9 +47,10 @@ export function protocolErrorOf(error: unknown): { code: number; type: string } 
   return undefined
 }
 
-// RECORD_LIST_TOO_LARGE, MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, UNSUPPORTED_FOR_MESSAGE_FORMAT,
-// INVALID_RECORD: about the record. Everything else is about Kafka's state, and passes.
-const refusals = new Set([18, 10, 32, 43, 87])
+// RECORD_LIST_TOO_LARGE, MESSAGE_TOO_LARGE, INVALID_TOPIC_EXCEPTION (a name that no topic can have),
+// INVALID_RECORD: about the record. Everything else is about Kafka's state or ours, and passes:
+// INVALID_TIMESTAMP too, which says that two clocks differ, and of every record.
+const refusals = new Set([18, 10, 17, 87])
 
 /** Is this what Kafka says of a record that it will never take? */
 export function isRefusal(code: number): boolean {

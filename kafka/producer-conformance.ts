@@ -3,7 +3,7 @@ import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack
 import { testBrokers } from 'local-stack/test-databases'
 import { ensureTestJars } from 'local-stack/test-servers'
 import { waitUntil } from 'local-stack/wait-until'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ensureTopics, topicOffsets } from './admin.ts'
 import { partitionOf } from './partition.ts'
 import type { FailedAttempt, KafkaLogLine, Producer, ProducerSettings } from './producer.ts'
@@ -28,6 +28,7 @@ export function producerConformance(open: OpenProducer): void {
   })
   describe('a record that Kafka refuses', () => {
     refusals(open)
+    refusalsOfMore(open)
   })
   describe('a publish that is to end, or to wait', () => {
     stopping(open)
@@ -227,6 +228,43 @@ function refusals(open: OpenProducer): void {
     const dump = await dumpTopic(testBrokers(), topic)
     expect(dump).toHaveLength(sizes.count)
     expectAllInOrder(dump, sizes)
+  })
+}
+
+function refusalsOfMore(open: OpenProducer): void {
+  test('names the record whose topic no Kafka can have', async () => {
+    const topic = await newTopic(testBrokers())
+    const sizes = { count: 20, keys: 3 }
+    const good = numbered(topic, sizes)
+    const nowhere = { topic: 'no topic has this name', key: 'a', value: '1', headers: [] }
+    await using producer = shared(open)
+    await expect(
+      producer.publish(good.toSpliced(11, 0, nowhere), patience()),
+    ).rejects.toMatchObject({
+      code: 'record_refused',
+      index: 11,
+      reason: 'INVALID_TOPIC_EXCEPTION',
+    })
+    await producer.publish(good, patience())
+    expectAllInOrder(await dumpTopic(testBrokers(), topic), sizes)
+  })
+
+  test('waits out a refusal of the time, which tells of two clocks and of no record', async () => {
+    const topic = await newTopic(testBrokers())
+    const sizes = { count: 3, keys: 1 }
+    const failed: FailedAttempt[] = []
+    // Brokers take an hour.
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 7_200_000 })
+    await using cleanup = new AsyncDisposableStack()
+    cleanup.defer(() => void vi.useRealTimers())
+    await using producer = shared(open, {
+      onFailedAttempt: (attempt) => void failed.push(attempt),
+    })
+    const publishing = producer.publish(numbered(topic, sizes), patience())
+    await waitUntil(() => failed.length >= 2, { what: 'two failed attempts', deadlineMs: 20_000 })
+    vi.useRealTimers()
+    await publishing
+    expectAllInOrder(await dumpTopic(testBrokers(), topic), sizes)
   })
 }
 

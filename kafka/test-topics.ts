@@ -5,9 +5,23 @@ import { kafkaClient } from './client.ts'
 
 type Brokers = readonly string[]
 
+/** Kafka's number for a topic among what has settings. */
+const topicResource = 2
+
 export async function createTopic(brokers: Brokers, topic: string, partitions: number) {
   const topics = [{ name: topic, partitions, settings: {} }]
   await ensureTopics({ brokers, topics, report: () => {} })
+}
+
+/** Changes one setting of a topic, by Kafka's name for it. */
+export function setTopic(
+  brokers: Brokers,
+  { topic, name, value }: { topic: string; name: string; value: string },
+) {
+  const change = { type: topicResource, name: topic, configEntries: [{ name, value }] }
+  return withAdmin(brokers, (admin) =>
+    admin.alterConfigs({ validateOnly: false, resources: [change] }),
+  )
 }
 
 export function deleteTopic(brokers: Brokers, topic: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** Every way in which the relay refuses to go on, or says why it waits. */
 export type RelayErrorCode =
+  | 'aggregates_parked'
   | 'connector_lost'
-  | 'event_refused'
   | 'foreign_server'
   | 'lease_lost'
   | 'progress_fenced'
@@ -30,11 +30,7 @@ export class RelayError extends Error {
   }
 }
 
-const unrecoverable = new Set<RelayErrorCode>([
-  'event_refused',
-  'foreign_server',
-  'relay_row_missing',
-])
+const unrecoverable = new Set<RelayErrorCode>(['foreign_server', 'relay_row_missing'])
 
 /** Whether waiting cannot mend it: the process ends, loudly. Everything else is tried again. */
 export function isUnrecoverable(error: unknown): boolean {

@@ -1,5 +1,5 @@
 import { openDirectProducer } from 'kafka/direct-producer'
-import { type KafkaLog, openProducer } from 'kafka/producer'
+import { type KafkaLog, type KafkaRecord, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
 import { orAborted } from 'service/backoff'
 import type { Course } from './course.ts'
@@ -8,10 +8,20 @@ import type { Lease } from './lease.ts'
 import type { Polling } from './polling.ts'
 import type { Progress } from './progress.ts'
 import { ProgressSaver } from './progress-saver.ts'
+import { oneAtATime, ParkedAggregates } from './parking.ts'
+import { type ReleaseOptions, releaseParked } from './parked-release.ts'
+import { type Changes, loadParked } from './parking-table.ts'
 import { openPublishing } from './publishing.ts'
 import type { RelayOptions } from './relay.ts'
-import { noteBatch, noteFailedAttempt, noteProgress, type Notes } from './relay-state.ts'
-import { type AuditEntry, type ProgressChanges, writeAudit } from './relay-table.ts'
+import {
+  noteBatch,
+  noteFailedAttempt,
+  noteProgress,
+  noteRefused,
+  noteReleased,
+  type Notes,
+} from './relay-state.ts'
+import { type AuditEntry, writeAudit } from './relay-table.ts'
 
 // Twenty a second: a row written more often gets slow under a long snapshot.
 const saveIntervalMs = 50
@@ -25,6 +35,10 @@ export type Leadership = {
   course: Course
   notes: Notes
   cursor: Cursor
+  /** What no connector may begin beside. */
+  parked: { readonly size: number }
+  /** Aborts when the lease is lost, or a release has failed: then the leadership is to end. */
+  lost: AbortSignal
   /** Everything that polling needs; any mode begins by it. */
   polling: Polling & { batchRows: number }
   /** Written under this epoch. Throws `progress_fenced` when it is over. */
@@ -37,7 +51,7 @@ export type LeadershipOptions = RelayOptions & {
   course: Course
   start: Progress
   /** False when the epoch is over. */
-  save: (epoch: string, changes: ProgressChanges) => Promise<boolean>
+  save: (epoch: string, changes: Changes) => Promise<boolean>
   /** Aborts when what is in flight is given up after a stop. */
   drained: AbortSignal
   onHealthy: () => void
@@ -53,17 +67,23 @@ export async function openLeadership(
   cleanup.defer(() => client.release(true))
   const producer = cleanup.use(openLeadersProducer(options))
   const limits = { ...defaultLimits, rows: config.RELAY_BATCH_ROWS }
-  const cursor = untilLost(openCursor(client, limits), lease.lost)
+  const failed = new AbortController()
+  const lost = AbortSignal.any([lease.lost, failed.signal])
+  const cursor = untilLost(openCursor(client, limits), lost)
   const wanted = AbortSignal.any([lease.lost, drained])
   const now = () => performance.now()
+  const parked = new ParkedAggregates(await loadParked(pool))
   const saver = new ProgressSaver({
     saved: start,
     save: (changes) => options.save(lease.epoch, changes),
     intervalMs: saveIntervalMs,
     now,
   })
+  const inTurn = oneAtATime()
   const publish = openPublishing({
     send: (records) => producer.publish(records, wanted),
+    parked,
+    inTurn,
     saver,
     onPublished(published) {
       onHealthy()
@@ -71,6 +91,9 @@ export async function openLeadership(
     },
     now,
   })
+  const send = (records: readonly KafkaRecord[], ended: AbortSignal) =>
+    producer.publish(records, AbortSignal.any([wanted, ended]))
+  cleanup.use(openRelease(options, { parked, inTurn, saver, send, failed }))
   const kept = cleanup.move()
   return {
     pool,
@@ -79,6 +102,8 @@ export async function openLeadership(
     course: options.course,
     notes: options,
     cursor,
+    parked,
+    lost,
     polling: {
       start,
       read: (progress) => cursor.read(progress),
@@ -96,6 +121,36 @@ export async function openLeadership(
     },
     audit: (entry) => writeAudit(pool, lease.epoch, { actor: options.me, ...entry }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  }
+}
+
+type ReleaseParts = Pick<ReleaseOptions, 'parked' | 'inTurn' | 'saver'> & {
+  send: (records: readonly KafkaRecord[], ended: AbortSignal) => Promise<void>
+  failed: AbortController
+}
+
+/** Releases beside whatever publishes. What it fails by ends the leadership: the next one knows the rest. */
+function openRelease(options: LeadershipOptions, { send, failed, ...parts }: ReleaseParts) {
+  const { pool, lease, me, stop, metrics } = options
+  const closed = new AbortController()
+  const releasing = releaseParked(
+    {
+      ...parts,
+      db: pool,
+      tenure: { epoch: lease.epoch, leader: me },
+      send: (records) => send(records, closed.signal),
+      onReleased: (aggregate) => noteReleased(options, aggregate),
+      onSent: (rows) => metrics.records.inc(rows),
+      onRefusedAgain: (refused) => noteRefused(options, refused),
+    },
+    AbortSignal.any([closed.signal, stop, lease.lost]),
+  ).catch((error: unknown) => failed.abort(error))
+  return {
+    async [Symbol.asyncDispose]() {
+      // After a stop what is in flight is finished, or given up by the producer's own signal.
+      if (!stop.aborted) closed.abort(new Error('the leadership has ended'))
+      await releasing
+    },
   }
 }
 

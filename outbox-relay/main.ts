@@ -6,8 +6,10 @@ import { openMetrics } from 'service/metrics'
 import { exitLoudly, stopSignal } from 'service/stop'
 import { readConfig } from './config.ts'
 import { cursorSession } from './cursor.ts'
+import { parkingRoutes } from './parking-routes.ts'
+import { readParkedCounts } from './parking-table.ts'
 import { runRelay } from './relay.ts'
-import { openRelayMetrics } from './relay-metrics.ts'
+import { openRelayMetrics, registerParkedGauges } from './relay-metrics.ts'
 import { newRelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
 import { backlogBound, readiness, relayRoute } from './status.ts'
@@ -41,11 +43,12 @@ try {
   const metrics = openRelayMetrics(service.registry, state, () =>
     readTableStatus(pool, backlogBound),
   )
+  registerParkedGauges(service.registry, () => readParkedCounts(pool))
   const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
   await using http = await serveHttp({
     host: config.HOST,
     port: config.RELAY_PORT,
-    routes: [relayRoute(pool, state), ...switchRoutes(pool, config)],
+    routes: [relayRoute(pool, state), ...switchRoutes(pool, config), ...parkingRoutes(pool)],
     access,
     readiness: () => readiness(pool),
     log,

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { Batch } from './cursor.ts'
 import { poll, type Polling } from './polling.ts'
 import { afterReading, type Progress } from './progress.ts'
+import { type Held, oneAtATime, ParkedAggregates } from './parking.ts'
 import { openPublishing } from './publishing.ts'
 import type { OutboxRow } from './wire.ts'
 
@@ -33,8 +34,12 @@ function polled(
   const stop = new AbortController()
   const remaining = [...batches]
   const saver = {
-    offer: ({ next }: Progress) => void happened.push(`save ${next}`),
+    offer: ({ next }: Progress, held?: Held) => {
+      const rows = held?.rows.map((row) => row[4]) ?? []
+      happened.push(`save ${next}${rows.length === 0 ? '' : ` with ${rows.join()} held`}`)
+    },
     flush: async () => void happened.push('flush'),
+    full: false,
   }
   const sendSlowly: Send = async (records) => {
     const names = records.map(({ headers }) => headers[2]?.[1]).join()
@@ -51,6 +56,8 @@ function polled(
     },
     publish: openPublishing({
       send: send ?? sendSlowly,
+      parked: new ParkedAggregates(),
+      inTurn: oneAtATime(),
       saver,
       onPublished: () => {},
       now: () => 0,
@@ -105,24 +112,26 @@ test('without the lease nothing is sent', async () => {
 })
 
 describe('an event that Kafka refuses', () => {
-  const refusing = (index: number) => async (records: readonly KafkaRecord[]) => {
-    throw new RecordRefused({ index, record: records[index]!, reason: 'MESSAGE_TOO_LARGE' })
+  const refusing = (version: string) => async (records: readonly KafkaRecord[]) => {
+    const index = records.findIndex(({ headers }) => headers[2]?.[1] === version)
+    const record = records[index]
+    if (record !== undefined) throw new RecordRefused({ index, record, reason: 'INVALID_RECORD' })
   }
 
-  test('ends it with all before it saved, and is named with what to do', async () => {
-    const { happened, done } = polled([[1n, 4n, 5n]], { send: refusing(2) })
-    await expect(done).rejects.toMatchObject({
-      code: 'event_refused',
-      message: expect.stringMatching(/position 5 \(MESSAGE_TOO_LARGE\).*id-5.*account a version 5/),
-      details: { position: '5', id: 'id-5', aggregateId: 'a' },
-    })
-    expect(happened).toEqual(['read from 1', 'read from 6', 'save 5', 'flush'])
+  test('is held with all that comes after it of its aggregate, which was read before', async () => {
+    const { happened, done } = polled([[1n, 4n, 5n], [6n], []], { send: refusing('4') })
+    await done
+    expect(happened.filter((what) => what.startsWith('save'))).toEqual([
+      'save 6 with 4,5 held',
+      'save 7 with 6 held',
+      'save 7',
+    ])
   })
 
-  test('is not passed over when it is the first of its batch', async () => {
-    const { happened, done } = polled([[3n, 4n]], { send: refusing(0) })
-    await expect(done).rejects.toMatchObject({ code: 'event_refused' })
-    expect(happened).toContain('save 1')
+  test('is held with all of its batch when it is the first', async () => {
+    const { happened, done } = polled([[3n, 4n], []], { send: refusing('3') })
+    await done
+    expect(happened).toContain('save 5 with 3,4 held')
   })
 })
 

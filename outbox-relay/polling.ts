@@ -1,6 +1,6 @@
 import { pause } from 'service/backoff'
 import type { Batch } from './cursor.ts'
-import { afterReading, type Progress } from './progress.ts'
+import type { Progress } from './progress.ts'
 import type { Publish } from './publishing.ts'
 
 /** What one leadership polls with. */
@@ -24,8 +24,8 @@ export type Polling = {
  * Reads and publishes until `stop` aborts or `until` says so, then saves; returns what is then
  * published. Batch n + 1 is read while n is in flight,
  * with progress as it stands after n, and sent only once n is confirmed; what is saved covers
- * confirmed rows only. Throws `event_refused` with progress saved up to the event; anything else it
- * throws leaves progress where it was last saved.
+ * confirmed rows, and what is held with them, only. What it throws leaves progress where it was last
+ * saved.
  */
 export async function poll(polling: Polling): Promise<Progress> {
   const { saver, stop, until = never } = polling
@@ -36,7 +36,7 @@ export async function poll(polling: Polling): Promise<Progress> {
     polling.assertHeld()
     if (batch.rows.length > 0) {
       reading = readAhead(polling, batch.after)
-      await polling.publish(batch.rows, (count) => progressAt(batch, count))
+      await polling.publish(batch.rows, () => batch.after)
       published = batch.after
       waitMs = polling.busyMs
       if (until(batch)) break
@@ -64,11 +64,4 @@ function readAhead(polling: Polling, progress: Progress): Promise<Batch> {
   const reading = polling.read(progress)
   reading.catch(() => {})
   return reading
-}
-
-/** Progress once the first `count` rows are published. */
-function progressAt({ before, after, positions }: Batch, count: number): Progress {
-  if (count === positions.length) return after
-  if (count === 0) return before
-  return afterReading(before, { positions: positions.slice(0, count), complete: false })
 }

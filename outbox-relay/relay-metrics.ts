@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { modes } from './modes.ts'
+import type { ParkedCounts } from './parking-table.ts'
 import type { RelayState } from './relay-state.ts'
 import type { TableStatus } from './relay-table.ts'
 
@@ -53,6 +54,11 @@ function counters(registers: Registry[]) {
     payloadBytes: new Counter({
       name: 'sluice_relay_published_payload_bytes_total',
       help: 'Bytes of payload that Kafka confirmed',
+      registers,
+    }),
+    refusedEvents: new Counter({
+      name: 'sluice_relay_refused_events_total',
+      help: 'Events that Kafka refused for themselves; each parks its aggregate',
       registers,
     }),
     batches: new Counter({
@@ -117,6 +123,32 @@ function registerTableGauges(registry: Registry, tableStatus: () => Promise<Tabl
       if (status === undefined) return
       backlog.set(status.backlog)
       oldest.set((status.oldestUnpublishedMs ?? 0) / 1_000)
+    },
+  })
+}
+
+/** What waits behind a refusal; without an answer it is left out. */
+export function registerParkedGauges(
+  registry: Registry,
+  parkedCounts: () => Promise<ParkedCounts>,
+): void {
+  const registers = [registry]
+  const events = new Gauge({
+    name: 'sluice_relay_parked_events',
+    help: 'Events that wait because one of their aggregate was refused, itself included',
+    registers,
+  })
+  const aggregates = new Gauge({
+    name: 'sluice_relay_parked_aggregates',
+    help: 'Aggregates with an event that Kafka refused, counted up to a bound',
+    registers,
+    async collect() {
+      const counts = await parkedCounts().catch(() => undefined)
+      this.reset()
+      events.reset()
+      if (counts === undefined) return
+      aggregates.set(counts.aggregates)
+      events.set(counts.events)
     },
   })
 }

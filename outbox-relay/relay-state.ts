@@ -2,6 +2,7 @@ import type { Log } from 'service/log'
 import { defaultLimits } from './cursor.ts'
 import type { Lease } from './lease.ts'
 import type { Mode } from './modes.ts'
+import { type Aggregate, type Refused, refusalText } from './parking.ts'
 import type { Progress } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
 import type { OutboxRow } from './wire.ts'
@@ -80,15 +81,19 @@ export function noteLeading({ state, log }: Notes, { epoch }: Lease, leading: bo
   else log.info({ event: 'leading_ended', epoch }, 'not leading any more')
 }
 
-/** Rows that Kafka confirmed together. */
+/** Rows that Kafka confirmed together, and those of them all that it refused. */
 export type Published = {
   rows: readonly OutboxRow[]
+  refused: readonly Refused[]
   publishMs: number
   after: Progress
 }
 
-export function noteBatch(notes: Notes, { rows, publishMs, after }: Published): void {
+export function noteBatch(notes: Notes, { rows, refused, publishMs, after }: Published): void {
   const { metrics, state } = notes
+  for (const each of refused) noteRefused(notes, each)
+  noteProgress(notes, after)
+  if (rows.length === 0) return
   const payloadBytes = rows.reduce((sum, row) => sum + Buffer.byteLength(row[12]), 0)
   metrics.records.inc(rows.length)
   metrics.payloadBytes.inc(payloadBytes)
@@ -102,7 +107,20 @@ export function noteBatch(notes: Notes, { rows, publishMs, after }: Published): 
     publishMs: Math.round(publishMs * 10) / 10,
     at: new Date().toISOString(),
   }
-  noteProgress(notes, after)
+}
+
+/** An event that Kafka will not have: its aggregate is parked. */
+export function noteRefused({ state, metrics, log }: Notes, refused: Refused): void {
+  const text = refusalText(refused)
+  const [position, id, aggregateType, aggregateId, version] = refused.row
+  metrics.refusedEvents.inc()
+  log.error({ event: 'event_refused', position, id, aggregateType, aggregateId, version }, text)
+  state.lastError = lastError('event_refused', text)
+}
+
+/** Nothing of it waits any more. */
+export function noteReleased({ log }: Notes, aggregate: Aggregate): void {
+  log.info({ event: 'aggregate_released', ...aggregate }, 'released: nothing of it waits any more')
 }
 
 /** Another sender than before. */

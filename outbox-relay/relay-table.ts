@@ -138,20 +138,14 @@ export type ProgressChanges = {
 }
 
 /**
- * Writes what changed, all of it or nothing: false when `epoch` is not the present one, or the table is
- * not as it was left: a restore under a living leader, whose changes mean nothing there. A gap that
- * lost its first position is another row; one that lost its end is the same row, shortened.
+ * What every save of progress does, for statements that write more with it: all of it or nothing, and
+ * `mine` without a row, when the epoch is not the present one, or the table is not as it was left: a
+ * restore under a living leader, whose changes mean nothing there. A gap that lost its first position
+ * is another row; one that lost its end is the same row, shortened. It takes $1 to $6.
  */
-export async function saveProgress(
-  db: Queryable,
-  epoch: string,
-  { from, next, gaps }: ProgressChanges,
-): Promise<boolean> {
-  const rows = await queryText(db, {
-    name: 'relay-save',
-    text: `with mine as (
+export const saveParts = `mine as (
              update outbox.relay set next_position = $2
-              where epoch = $1 and next_position = $6 returning 1
+              where epoch = $1 and next_position = $6 returning epoch
            ), gone as (
              delete from outbox.gaps using mine where first_position = any($3::bigint[])
            ), come as (
@@ -159,16 +153,29 @@ export async function saveProgress(
              select gap.first, gap.last
                from mine, unnest($4::bigint[], $5::bigint[]) as gap (first, last)
              on conflict (first_position) do update set last_position = excluded.last_position
-           )
-           select from mine`,
-    values: [
-      epoch,
-      String(next),
-      bigintArray(gaps.closed),
-      bigintArray(gaps.opened.map((gap: Gap) => gap.first)),
-      bigintArray(gaps.opened.map((gap: Gap) => gap.last)),
-      String(from),
-    ],
+           )`
+
+export function saveValues(epoch: string, { from, next, gaps }: ProgressChanges): string[] {
+  return [
+    epoch,
+    String(next),
+    bigintArray(gaps.closed),
+    bigintArray(gaps.opened.map((gap: Gap) => gap.first)),
+    bigintArray(gaps.opened.map((gap: Gap) => gap.last)),
+    String(from),
+  ]
+}
+
+/** Writes what changed; false when nothing was written. */
+export async function saveProgress(
+  db: Queryable,
+  epoch: string,
+  changes: ProgressChanges,
+): Promise<boolean> {
+  const rows = await queryText(db, {
+    name: 'relay-save',
+    text: `with ${saveParts} select from mine`,
+    values: saveValues(epoch, changes),
     timeoutMs,
   })
   return rows.length === 1

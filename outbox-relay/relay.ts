@@ -9,10 +9,11 @@ import { openLeadership } from './leadership.ts'
 import { awaitLease, type Lease } from './lease.ts'
 import { lead } from './lead.ts'
 import { askedBy, whyNot } from './modes.ts'
+import { type Changes, saveWithHeld } from './parking-table.ts'
 import { type Progress, progressFrom } from './progress.ts'
 import type { RelayMetrics } from './relay-metrics.ts'
 import { noteFailure, noteLeading, noteRefusal, type RelayState } from './relay-state.ts'
-import { loadProgress, type ProgressChanges, resetProgress, saveProgress } from './relay-table.ts'
+import { loadProgress, resetProgress } from './relay-table.ts'
 import { nothingSeen, type Seen, seenWith, stepBack } from './server-history.ts'
 import { askForMode, readCourse } from './switch-table.ts'
 import { whyNotNow } from './switching.ts'
@@ -95,8 +96,8 @@ async function leadOnce(attempt: Attempt): Promise<void> {
   const start = await trustedProgress(attempt, lease)
   await askByVariable(attempt, lease)
   await using course = await openCourse(attempt, lease)
-  const save = async (epoch: string, changes: ProgressChanges) => {
-    const saved = await saveProgress(pool, epoch, changes)
+  const save = async (epoch: string, changes: Changes) => {
+    const saved = await saveWithHeld(pool, { epoch, leader: attempt.me }, changes)
     if (saved) memory.seen = { ...memory.seen, next: changes.next }
     return saved
   }

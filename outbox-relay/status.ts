@@ -1,16 +1,17 @@
 import type { Route } from 'service/route'
+import { readParkedCounts } from './parking-table.ts'
 import type { RelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
 import { readCourse } from './switch-table.ts'
-import { orUnavailable } from './switching.ts'
+import { orUnavailable } from './operator-requests.ts'
 import { type Queryable, queryText } from './text-query.ts'
 
 /** The backlog is counted up to here: this many means "at least". */
 export const backlogBound = 10_000
 
 /**
- * `GET /relay`: mode, switching, leader, epoch, next, gaps, backlog and oldestUnpublishedMs from the tables,
- * the same on every replica; source, waitingFor, slot, connector, lastBatch and lastError are of the
+ * `GET /relay`: mode, switching, leader, epoch, next, gaps, backlog, oldestUnpublishedMs and parked from
+ * the tables, the same on every replica; source, waitingFor, slot, connector, lastBatch and lastError are of the
  * process that answers.
  */
 export function relayRoute(db: Queryable, state: RelayState): Route {
@@ -18,12 +19,16 @@ export function relayRoute(db: Queryable, state: RelayState): Route {
     method: 'GET',
     path: '/relay',
     async handle() {
-      const status = await orUnavailable(readTableStatus(db, backlogBound))
-      const { mode, switching } = await orUnavailable(readCourse(db))
+      const tables = [
+        readTableStatus(db, backlogBound),
+        readCourse(db),
+        readParkedCounts(db),
+      ] as const
+      const [status, { mode, switching }, parked] = await orUnavailable(Promise.all(tables))
       const { source, waitingFor, slot, lastBatch, lastError } = state
       const connector = connectorStatus(state)
       const process = { source, waitingFor, slot, connector, lastBatch, lastError }
-      return { status: 200, body: { ...status, mode, switching, ...process } }
+      return { status: 200, body: { ...status, mode, switching, parked, ...process } }
     },
   }
 }

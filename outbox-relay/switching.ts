@@ -1,20 +1,17 @@
 import type { Pool } from 'migrations/database'
-import { catalogue, httpProblem } from 'service/problem'
-import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
+import { type ApiAnswer, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
 import type { Config } from './config.ts'
 import { whyNoConnector } from './debezium/debezium-mode.ts'
 import { type Mode, modes, whyNot } from './modes.ts'
+import { orUnavailable, reason, requireOperator } from './operator-requests.ts'
+import { aggregatesParked } from './parking.ts'
+import { readParkedCounts } from './parking-table.ts'
+import { problem } from './problems.ts'
 import { type Asking, askForMode, readCourse } from './switch-table.ts'
 
 // Asking for a mode. Any relay may be asked: it writes to the row, and the leader acts. What is asked is
 // refused where it is known at once that it cannot be; what only takes long can be cancelled.
-
-const problem = catalogue({
-  not_allowed: { status: 403, title: 'Your role may not do this' },
-  mode_unavailable: { status: 409, title: 'The relay cannot go into this mode' },
-  no_switch: { status: 404, title: 'No switch is under way' },
-})
 
 type Needs = Pick<Config, 'CDC_DATABASE_URL' | 'CONNECT_URL'>
 
@@ -30,10 +27,6 @@ export async function whyNotNow(
   return whyNoConnector(config.CONNECT_URL, signal)
 }
 
-const reason = z
-  .string()
-  .trim()
-  .regex(/^[^\0]{3,500}$/, 'must be 3 to 500 characters')
 const modeBody = z.strictObject({
   mode: z.enum(modes, { error: 'must be polling, wal or debezium' }),
   reason: reason.optional(),
@@ -50,6 +43,7 @@ export function switchRoutes(db: Pool, config: Needs): Route[] {
         const { mode, reason: why = null } = parsePart(modeBody, request.body)
         const refusal = await whyNotNow(mode, config, request.signal)
         if (refusal !== undefined) throw problem('mode_unavailable', { detail: refusal })
+        if (mode === 'debezium') await requireNothingParked(db)
         await ask(db, { mode, actor: request.caller.name, reason: why })
         return course(db)
       },
@@ -67,6 +61,13 @@ export function switchRoutes(db: Pool, config: Needs): Route[] {
   ]
 }
 
+/** A connector would pass over what waits. */
+async function requireNothingParked(db: Pool): Promise<void> {
+  const { aggregates } = await orUnavailable(readParkedCounts(db))
+  if (aggregates === 0) return
+  throw problem('aggregates_parked', { detail: aggregatesParked(aggregates).message })
+}
+
 /** 202 while the relay is on its way. */
 async function course(db: Pool): Promise<ApiAnswer> {
   const { mode, switching } = await orUnavailable(readCourse(db))
@@ -74,17 +75,3 @@ async function course(db: Pool): Promise<ApiAnswer> {
 }
 
 const ask = (db: Pool, asking: Asking) => orUnavailable(askForMode(db, asking))
-
-export async function orUnavailable<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work
-  } catch (cause) {
-    const unavailable = httpProblem('unavailable', { detail: 'the write database is away' })
-    throw Object.assign(unavailable, { cause })
-  }
-}
-
-function requireOperator({ caller }: ApiRequest): void {
-  if (caller.role === 'operator') return
-  throw problem('not_allowed', { detail: `this is for operators, and you are a ${caller.role}` })
-}

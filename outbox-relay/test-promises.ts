@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { TestedMode } from './test-modes.ts'
 import { openServer, ownServers } from './test-server.ts'
 import { advances, drained, leads, openStage, sendsBy, type Stage } from './test-stage.ts'
-import { headerOf, kept } from './test-topic.ts'
+import { kept } from './test-topic.ts'
 
 // What the relay promises, whatever its mode. What is particular to one mode is tested beside it,
 // and what takes long is in `promises.long.test.ts`.
@@ -176,36 +176,6 @@ function leading(mode: TestedMode): void {
 }
 
 function ending(mode: TestedMode): void {
-  test(
-    'an event that Kafka refuses ends it: all before is published and saved, nothing after',
-    async () => {
-      await using stage = await openStage(mode)
-      const { aggregateType } = stage
-      await stage.makeTopic()
-      await using relay = await stage.relay()
-      await sendsBy(relay, mode)
-      await using session = await stage.session()
-      const payload = JSON.stringify('x'.repeat(1_100_000))
-      const events = [
-        ...stage.history(3, 1, 5),
-        { aggregateType, aggregateId: 'huge', version: 1, payload },
-        ...stage.history(3, 6, 6),
-      ]
-      const positions = await session.insert(...events)
-      expect(await relay.exited).toEqual({ code: 1, signal: null })
-      expect(relay.logged('process_failed')?.err).toMatchObject({
-        code: 'event_refused',
-        details: { position: String(positions[15]), aggregateId: 'huge', version: '1' },
-      })
-      expect(JSON.stringify(relay.lines)).not.toContain('xxxxx')
-      await expectKept(stage, { lost: 4 })
-      expect(new Set((await stage.dump()).map((record) => headerOf(record, 'id'))).size).toBe(15)
-      const { rows } = await session.client.query('select next_position, leader from outbox.relay')
-      expect(rows).toEqual([{ next_position: String(positions[15]), leader: null }])
-    },
-    limitMs,
-  )
-
   test('progress that was made on another server: nothing is published', async () => {
     await using stage = await openStage(mode)
     await stage.makeTopic()
@@ -227,7 +197,7 @@ function waiting(mode: TestedMode): void {
     const waits = async () => (await relay.status()).lastError?.code === 'publish_failed'
     await waitUntil(waits, { what: 'the failure to be told' })
     expect((await fetch(`${relay.url}/readyz`)).status).toBe(200)
-    expect((await relay.status()).backlog).toBe(6)
+    expect(await relay.status()).toMatchObject({ backlog: 6, parked: { aggregates: 0, events: 0 } })
     expect(relay.lines.some(({ msg }) => /run npm run migrate/.test(msg ?? ''))).toBe(true)
     await stage.makeTopic()
     await drained(relay, stage)

@@ -35,6 +35,7 @@ export type RelayAnswer = {
   gaps: number
   backlog: number
   oldestUnpublishedMs: number | null
+  parked: { aggregates: number; events: number }
   lastBatch: { rows: number; lastPosition: string } | null
   lastError: { code: string; message: string } | null
 }

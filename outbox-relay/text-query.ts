@@ -7,7 +7,7 @@ export type TextQuery = {
   /** Prepared under this name, once per connection. */
   name: string
   text: string
-  values: readonly (string | number | null)[]
+  values: readonly (string | number | null | readonly string[])[]
   timeoutMs: number
 }
 

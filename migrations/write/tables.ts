@@ -9,6 +9,8 @@ export type WriteDatabase = {
   'outbox.relay': RelayTable
   'outbox.gaps': GapTable
   'outbox.audit': AuditTable
+  'outbox.parked_aggregates': ParkedAggregateTable
+  'outbox.parked': ParkedEventTable
 }
 
 export type AccountTable = {
@@ -97,3 +99,21 @@ export type AuditTable = {
   after: string | null
   reason: string | null
 }
+
+export type ParkedAggregateTable = {
+  aggregatetype: string
+  aggregateid: string
+  position: string
+  version: string
+  event_id: string
+  event_type: string
+  refusal: string
+  record_bytes: string
+  refusals: Generated<number>
+  refused_at: Generated<Date>
+  since: Generated<Date>
+  events: string
+  releasing: Generated<boolean>
+}
+
+export type ParkedEventTable = Omit<OutboxEventTable, 'position'> & { position: string }

@@ -1,8 +1,10 @@
 import { connectAnswers, resume } from 'connect/connector'
+import type { Batch } from '../cursor.ts'
 import { isUnrecoverable, RelayError } from '../errors.ts'
 import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
 import { Sweep } from '../leftovers.ts'
+import { aggregatesParked } from '../parking.ts'
 import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
 import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
@@ -37,7 +39,9 @@ export async function leadByConnector(
   leadership: Leadership,
   mode: ConnectorMode,
 ): Promise<Progress> {
-  const { polling, pool, lease, stop, notes, course } = leadership
+  const { pool, lease, stop, notes, course, parked } = leadership
+  const polling = { ...leadership.polling, start: await pollWhileParked(leadership, mode) }
+  if (stop.aborted) return polling.start
   const names = await namesOf(pool, lease)
   noteSource(notes, 'polling')
   const way = new WayToConnector({ ...mode, names })
@@ -46,8 +50,11 @@ export async function leadByConnector(
   const handover = new Handover({ way, db: pool, step, waiting, signal: lease.lost })
   let ends = false
   try {
-    const start = await poll({ ...polling, until: (batch) => handover.covers(batch) })
+    const until = (batch: Batch) => parked.size > 0 || handover.covers(batch)
+    const start = await poll({ ...polling, until })
     if (stop.aborted) return start
+    // Nothing is retained for a connector that nobody knows when to begin.
+    if (parked.size > 0) throw aggregatesParked(parked.size)
     handover.take()
     return await sendByConnector(leadership, { mode, names, start })
   } catch (error) {
@@ -84,6 +91,19 @@ async function sendByConnector(leadership: Leadership, handed: Handed): Promise<
     return await pollOn(leadership, { ...handed, start: watched.progress, why })
   }
   return watched.progress
+}
+
+/** A connector would pass over what waits: until it is released, polling sends. */
+async function pollWhileParked(
+  { polling, pool: db, lease, notes, parked }: Leadership,
+  mode: ConnectorMode,
+): Promise<Progress> {
+  if (parked.size === 0) return polling.start
+  noteSource(notes, 'polling')
+  noteWaiting(notes, aggregatesParked(parked.size).message)
+  await using beside = new AsyncDisposableStack()
+  beside.use(new Sweep({ ...mode, db, lease, log: notes.log }))
+  return await poll({ ...polling, until: () => parked.size === 0 })
 }
 
 /** Everything before is published and saved: the connector takes over. */

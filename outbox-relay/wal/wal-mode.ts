@@ -62,7 +62,7 @@ export async function leadByLog(
       onSlot: (slot) => noteSlot(notes, slot),
       onProgress: (progress) => noteProgress(notes, progress),
       batchRows: polling.batchRows,
-      lost: lease.lost,
+      lost: leadership.lost,
       stop,
     })
   } catch (error) {

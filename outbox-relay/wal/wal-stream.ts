@@ -24,7 +24,7 @@ export type WalStream = {
   onSlot: (slot: SlotState) => void
   onProgress: (progress: Progress) => void
   batchRows: number
-  /** Of the lease. */
+  /** Of the leadership. */
   lost: AbortSignal
   stop: AbortSignal
 }
@@ -108,7 +108,7 @@ class LogSender {
     const taken = this.#rows.take(batchRows, batchPayloadBytes)
     if (taken.length === 0) return
     const fresh = taken.filter((row) => !isPublished(this.#progress, BigInt(row[0])))
-    if (fresh.length > 0) await publish(fresh, (count) => this.#progressAt(fresh.slice(0, count)))
+    if (fresh.length > 0) await publish(fresh, () => this.#progressAt(fresh))
     this.#progress = this.#progressAt(fresh)
     this.#acknowledgement.confirmed(taken.length)
     const { session } = this.#stream.entered

@@ -1,0 +1,85 @@
+import { waitUntil } from 'local-stack/wait-until'
+import { expect, test, vi } from 'vitest'
+import { known } from '../test-modes.ts'
+import { act, hugePayload, nothingParked, parkedList, parks, raiseLimit } from '../test-parking.ts'
+import type { RelayProcess } from '../test-relay.ts'
+import { drained, openStage, sendsBy } from '../test-stage.ts'
+import { kept } from '../test-topic.ts'
+import { testConnector } from './test-connector.ts'
+
+// A connector knows nothing of what is parked.
+
+vi.setConfig({ testTimeout: 240_000 })
+
+/** Polling sends in the connector's place, and says so. */
+const refused = (relay: RelayProcess) =>
+  waitUntil(
+    async () => {
+      const { mode, source, waitingFor } = await relay.status()
+      const polls = mode === 'debezium' && source === 'polling'
+      return polls && waitingFor?.startsWith('aggregates_parked: 1 ')
+    },
+    { what: 'the connector to be refused', deadlineMs: 30_000 },
+  )
+
+test('an event that Kafka refuses makes the connector FAIL for good; polling parks it, and no connector begins beside it', async () => {
+  await using stage = await openStage(known.debezium)
+  await stage.makeTopic()
+  await using connector = await testConnector(stage.outbox)
+  await using relay = await stage.relay()
+  await sendsBy(relay, known.debezium)
+  await stage.insert([
+    ...stage.history(3, 1, 5),
+    { aggregateType: stage.aggregateType, aggregateId: 'a-1', version: 6, payload: hugePayload },
+    ...stage.history(1, 6, 10),
+  ])
+  await waitUntil(async () => (await relay.status()).source === 'polling', {
+    what: 'polling to take over',
+    deadlineMs: 100_000,
+    intervalMs: 100,
+  })
+  await parks(relay, 1)
+  expect((await relay.status()).waitingFor).toMatch(/it FAILED after 5 restarts: .*RecordTooLarge/)
+  await stage.insert([{ aggregateType: stage.aggregateType, aggregateId: 'a-1', version: 7 }])
+  await drained(relay, stage)
+  await parks(relay, 2)
+  expect(await relay.stop('SIGTERM')).toEqual({ code: 0, signal: null })
+
+  await using next = await stage.relay()
+  await refused(next)
+  expect(await parkedList(next)).toMatchObject([
+    { aggregateId: 'a-1', refused: { version: '6', reason: 'MESSAGE_TOO_LARGE' }, events: 2 },
+  ])
+  await waitUntil(
+    async () => (await connector.connectors()).length + (await connector.slots()).length === 0,
+    { what: 'nothing to be retained', deadlineMs: 30_000 },
+  )
+  await raiseLimit(stage)
+  expect(await act(next, stage, { kind: 'retry', aggregateId: 'a-1' })).toBe(202)
+  await nothingParked(next)
+  await sendsBy(next, known.debezium)
+  await stage.insert([{ aggregateType: stage.aggregateType, aggregateId: 'a-1', version: 8 }])
+  await drained(next, stage)
+  expect(await stage.findings()).toMatchObject(kept)
+})
+
+test('an aggregate that is parked on the way to the connector keeps it from beginning', async () => {
+  await using stage = await openStage(known.debezium)
+  await stage.makeTopic()
+  await using connector = await testConnector(stage.outbox)
+  await stage.insert([
+    { aggregateType: stage.aggregateType, aggregateId: 'a-0', version: 1, payload: hugePayload },
+    ...stage.history(3, 2, 5),
+  ])
+  await using relay = await stage.relay()
+  await refused(relay)
+  await drained(relay, stage)
+  await parks(relay, 5)
+  expect(await connector.connectors()).toEqual([])
+  expect(await act(relay, stage, { kind: 'skip', aggregateId: 'a-0' })).toBe(202)
+  await nothingParked(relay)
+  await sendsBy(relay, known.debezium)
+  await stage.insert(stage.history(3, 6, 7))
+  await drained(relay, stage)
+  expect(await stage.findings()).toMatchObject({ ...kept, lost: 1 })
+})
