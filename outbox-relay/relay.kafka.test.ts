@@ -66,6 +66,7 @@ test('GET /relay tells mode, leader, epoch, progress, backlog and the last batch
   expect(await relay.status()).toEqual({
     mode: 'polling',
     source: 'polling',
+    partitions: expect.objectContaining({ count: 10, ahead: 9, from: '1', alarms: [] }),
     waitingFor: null,
     slot: null,
     connector: null,
