@@ -131,7 +131,7 @@ describe('variables', () => {
     const urls = ours.flatMap((name) =>
       Object.entries(service(name).environment).filter(([each]) => each.endsWith('DATABASE_URL')),
     )
-    expect(urls).toHaveLength(7)
+    expect(urls).toHaveLength(8)
     for (const [variable, value] of urls) {
       const url = new URL(value)
       const given =

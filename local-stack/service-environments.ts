@@ -34,6 +34,7 @@ export function wireServices(options: WiringOptions): Wiring {
         RELAY_PORT: String(ports.relay),
         WRITE_DATABASE_URL: role('sluice_relay', 'write'),
         CDC_DATABASE_URL: role('sluice_cdc', 'write'),
+        MAINTENANCE_DATABASE_URL: role('sluice_maintenance', 'write'),
         ...(options.connectUrl === undefined ? {} : { CONNECT_URL: options.connectUrl }),
       },
     },

@@ -18,6 +18,7 @@ export type PoolSettings = {
 }
 
 export type Pool = pg.Pool & AsyncDisposable
+export type PoolClient = pg.PoolClient
 
 /** A pool of connections. Queries reject when no connection can be had within 5 s. */
 export function openPool(settings: PoolSettings): Pool {

@@ -16,6 +16,11 @@ test('the defaults are those of the documentation', () => {
     RELAY_BATCH_ROWS: 1_000,
     KAFKA_BROKERS: ['127.0.0.1:29092'],
     KAFKA_PRODUCER: 'direct',
+    PARTITION_POSITIONS: 10_000_000,
+    PARTITIONS_AHEAD: 10,
+    RETENTION_SECONDS: 86_400,
+    OUTBOX_MAX_MB: 50_000,
+    MAINTENANCE_SCHEDULE: '* * * * *',
   })
   expect(readConfig(required).RELAY_MODE).toBeUndefined()
 })
@@ -36,6 +41,15 @@ test('the producer is one of two', () => {
   expect(chosen.KAFKA_PRODUCER).toBe('kafkajs')
   expect(() => readConfig({ ...required, KAFKA_PRODUCER: 'other' })).toThrow(
     'KAFKA_PRODUCER: must be direct or kafkajs',
+  )
+})
+
+test('a schedule is one of cron, with seconds or without', () => {
+  const withSchedule = (MAINTENANCE_SCHEDULE: string) =>
+    readConfig({ ...required, MAINTENANCE_SCHEDULE }).MAINTENANCE_SCHEDULE
+  expect(withSchedule('*/5 * * * * *')).toBe('*/5 * * * * *')
+  expect(() => withSchedule('now and then')).toThrow(
+    'MAINTENANCE_SCHEDULE: must be a cron expression, such as * * * * *',
   )
 })
 

@@ -4,7 +4,7 @@ import { serveHttp } from 'service/http'
 import { type Log, openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { exitLoudly, stopSignal } from 'service/stop'
-import { readConfig } from './config.ts'
+import { readConfig, retentionOf } from './config.ts'
 import { cursorSession } from './cursor.ts'
 import { parkingRoutes } from './parking-routes.ts'
 import { readParkedCounts } from './parking-table.ts'
@@ -12,6 +12,8 @@ import { runRelay } from './relay.ts'
 import { openRelayMetrics, registerParkedGauges } from './relay-metrics.ts'
 import { newRelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
+import { newMaintenanceState, openMaintenance } from './retention/maintenance.ts'
+import { registerPartitionMetrics, watchPartitions } from './retention/partition-status.ts'
 import { backlogBound, readiness, relayRoute } from './status.ts'
 import { switchRoutes } from './switching.ts'
 
@@ -44,17 +46,26 @@ try {
     readTableStatus(pool, backlogBound),
   )
   registerParkedGauges(service.registry, () => readParkedCounts(pool))
+  const maintained = newMaintenanceState()
+  const partitions = watchPartitions(pool, retentionOf(config), maintained)
+  registerPartitionMetrics(service.registry, partitions, maintained)
   const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
   await using http = await serveHttp({
     host: config.HOST,
     port: config.RELAY_PORT,
-    routes: [relayRoute(pool, state), ...switchRoutes(pool, config), ...parkingRoutes(pool)],
+    routes: [
+      relayRoute(pool, state, partitions),
+      ...switchRoutes(pool, config),
+      ...parkingRoutes(pool),
+    ],
     access,
-    readiness: () => readiness(pool),
+    readiness: () => readiness(pool, partitions),
     log,
     metrics: service,
   })
   log.info({ event: 'started', url: http.url }, `relay on ${http.url}`)
+  await using beside = new AsyncDisposableStack()
+  beside.use(openMaintenance(config, { state: maintained, log }))
   await runRelay({ config, pool, readers, state, metrics, log, stop })
   log.info({ event: 'stopped' }, 'stopped')
 } catch (error) {

@@ -39,6 +39,7 @@ export async function testOutbox() {
     pool,
     relayUrl,
     cdcUrl: databases.write('sluice_cdc'),
+    maintenanceUrl: databases.write('sluice_maintenance'),
     superuserUrl: databases.write(),
     /** A session of the command side, whose transactions the test opens and ends. */
     writer: () => connect(databases.write('sluice_command')),

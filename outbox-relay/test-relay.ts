@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { waitUntil } from 'local-stack/wait-until'
+import type { PartitionStatus } from './retention/partition-status.ts'
 
 /** A line of the relay's log. */
 type LogLine = {
@@ -29,6 +30,7 @@ export type RelayAnswer = {
     standsStill: boolean
     checkpointAgeMs: number
   } | null
+  partitions: PartitionStatus
   leader: string | null
   epoch: string
   next: string
