@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { Problem } from 'service/problem'
+import type { Problem } from 'service/problem'
 import type { AccountEvent } from './events.ts'
-import { balanceLimitMinor, exponentOf } from './money.ts'
+import { balanceLimitMinor } from './money.ts'
 import { problem } from './problems.ts'
 
-// The account as a pure decider: decide(state, command) says what happens, evolve(state, event)
-// makes it so. No clock, no ids, no I/O: what they need is in the command.
+// The account: what it is, what it lets happen, and evolve(account, event), which makes it so. No
+// clock, no ids, no I/O.
 
 /** Money is bigint minor units, times RFC 3339 UTC text. */
 export type Account = {
@@ -25,155 +25,53 @@ export type Account = {
   asOf: string
 }
 
-/** What every command names: its account, its transaction, the moment it is recorded at. */
-type Named = { accountId: string; transactionId: string; at: string }
+/** What a command on one account names: it, its transaction, the moment it is recorded at. */
+export type Named = { accountId: string; transactionId: string; at: string }
 
-type Movement = Named & {
-  amount: bigint
-  currency: string
-  reference: string | null
-  effectiveAt: string
-}
-
-type OpenAccount = Named & {
-  kind: 'OpenAccount'
-  owner: string
-  currency: string
-  type: 'current' | 'savings'
-  overdraftLimit: bigint
-  openingDeposit: bigint | null
-}
-
-export type AccountCommand =
-  | OpenAccount
-  | ({ kind: 'Deposit' } & Movement)
-  | ({ kind: 'Withdraw' } & Movement)
-  | ({ kind: 'CloseAccount' } & Named)
-
-/** One line of double entry: a credit of the account is positive. */
-export type Entry = { accountId: string; currency: string; amount: bigint; effectiveAt: string }
-
-/** What no debit may take below zero. */
+/** What no debit or hold may take below zero. */
 export function availableOf(account: Account): bigint {
   return account.ledgerBalance - account.held + account.overdraftLimit
 }
 
-/** The events of an accepted command (never none), or the Problem that refuses it. */
-export function decide(
-  account: Account | null,
-  command: AccountCommand,
-): readonly AccountEvent[] | Problem {
-  if (command.kind === 'OpenAccount') return open(account, command)
-  if (account === null) return problem('account_not_found', { detail: command.accountId })
-  if (account.status === 'closed') return problem('account_closed')
-  switch (command.kind) {
-    case 'Deposit':
-      return deposit(account, command)
-    case 'Withdraw':
-      return withdraw(account, command)
-    case 'CloseAccount':
-      return close(account, command)
-    default:
-      return assert.fail(command satisfies never)
-  }
-}
-
-function open(account: Account | null, command: OpenAccount): readonly AccountEvent[] | Problem {
-  if (account !== null) return problem('account_id_taken', { detail: command.accountId })
-  const exponent = exponentOf(command.currency)
-  if (exponent === undefined) return problem('unsupported_currency', { detail: command.currency })
-  const opened: AccountEvent = {
-    type: 'AccountOpened.v1',
-    at: command.at,
-    payload: {
-      accountId: command.accountId,
-      owner: command.owner,
-      currency: command.currency,
-      exponent,
-      type: command.type,
-      overdraftLimit: String(command.overdraftLimit),
-      metadata: {},
-      after: {
-        version: 1,
-        ledgerBalance: '0',
-        held: '0',
-        available: String(command.overdraftLimit),
-        status: 'open',
-      },
-    },
-  }
-  if (command.openingDeposit === null) return [opened]
-  const first = deposit(evolve(null, opened), {
-    ...command,
-    amount: command.openingDeposit,
-    reference: null,
-    effectiveAt: command.at,
-  })
-  return first instanceof Problem ? first : [opened, ...first]
-}
-
-function deposit(account: Account, command: Movement): readonly AccountEvent[] | Problem {
-  if (command.currency !== account.currency) return currencyMismatch(account, command)
-  const ledgerBalance = account.ledgerBalance + command.amount
-  if (ledgerBalance > balanceLimitMinor) return problem('balance_limit_exceeded')
-  return [movement('FundsDeposited.v1', account, command, ledgerBalance)]
-}
-
-function withdraw(account: Account, command: Movement): readonly AccountEvent[] | Problem {
-  if (command.currency !== account.currency) return currencyMismatch(account, command)
+/** Why money may not leave the account, or be held on it; null when it may. */
+export function debitFault(account: Account, amount: bigint): Problem | null {
+  if (account.freeze === 'all' || account.freeze === 'debits') return frozen(account)
   const available = availableOf(account)
-  if (command.amount > available) {
-    return problem('insufficient_funds', {
-      extra: { available: String(available), requested: String(command.amount) },
-    })
-  }
-  return [movement('FundsWithdrawn.v1', account, command, account.ledgerBalance - command.amount)]
-}
-
-function close(account: Account, command: Named): readonly AccountEvent[] | Problem {
-  if (account.held !== 0n) return problem('active_holds')
-  if (account.ledgerBalance !== 0n) {
-    return problem('balance_not_zero', { extra: { ledgerBalance: String(account.ledgerBalance) } })
-  }
-  const after = { ...stateAfter(account, account.ledgerBalance), status: 'closed' as const }
-  const payload = { accountId: account.id, after }
-  return [{ type: 'AccountClosed.v1', at: command.at, payload }]
-}
-
-function currencyMismatch(account: Account, command: Movement): Problem {
-  return problem('currency_mismatch', {
-    detail: `the account is in ${account.currency}, the amount in ${command.currency}`,
+  if (amount <= available) return null
+  return problem('insufficient_funds', {
+    detail: account.id,
+    extra: { available: String(available), requested: String(amount) },
   })
 }
 
-function movement(
-  type: 'FundsDeposited.v1' | 'FundsWithdrawn.v1',
-  account: Account,
-  command: Movement,
-  ledgerBalance: bigint,
-): AccountEvent {
-  return {
-    type,
-    at: command.at,
-    payload: {
-      accountId: account.id,
-      transactionId: command.transactionId,
-      amount: String(command.amount),
-      currency: command.currency,
-      reference: command.reference,
-      effectiveAt: command.effectiveAt,
-      after: stateAfter(account, ledgerBalance),
-    },
-  }
+/** Why money may not come to the account; null when it may. */
+export function creditFault(account: Account, amount: bigint): Problem | null {
+  if (account.freeze === 'all' || account.freeze === 'credits') return frozen(account)
+  if (account.ledgerBalance + amount <= balanceLimitMinor) return null
+  return problem('balance_limit_exceeded', { detail: account.id })
 }
 
-function stateAfter(account: Account, ledgerBalance: bigint) {
+export function frozen({ id, freeze }: Account): Problem {
+  return problem('account_frozen', { detail: id, extra: { freeze } })
+}
+
+/** Why an amount in this currency is not the account's; null when it is, or goes without saying. */
+export function currencyFault(account: Account, currency: string | undefined): Problem | null {
+  if (currency === undefined || currency === account.currency) return null
+  return problem('currency_mismatch', {
+    detail: `${account.id} is in ${account.currency}, the amount in ${currency}`,
+  })
+}
+
+/** What an event says of the account after it. */
+export function stateAfter(account: Account, change: Partial<Account> = {}) {
+  const next = { ...account, ...change }
   return {
     version: account.version + 1,
-    ledgerBalance: String(ledgerBalance),
-    held: String(account.held),
-    available: String(availableOf({ ...account, ledgerBalance })),
-    status: account.status,
+    ledgerBalance: String(next.ledgerBalance),
+    held: String(next.held),
+    available: String(availableOf(next)),
+    status: next.status,
   }
 }
 
@@ -186,6 +84,7 @@ export function evolve(account: Account | null, event: AccountEvent): Account {
   const { after } = event.payload
   assert.equal(next.version, after.version, 'an event is applied to the version before it')
   assert.equal(String(next.ledgerBalance), after.ledgerBalance, 'balance after the event')
+  assert.equal(String(next.held), after.held, 'held after the event')
   assert.equal(String(availableOf(next)), after.available, 'available after the event')
   assert.equal(next.status, after.status, 'status after the event')
   return next
@@ -194,45 +93,66 @@ export function evolve(account: Account | null, event: AccountEvent): Account {
 function applied(account: Account | null, event: AccountEvent): Account {
   if (event.type === 'AccountOpened.v1') {
     assert.equal(account, null, 'an account is opened once')
-    const { accountId, overdraftLimit, owner, currency, exponent, type, metadata } = event.payload
-    return {
-      id: accountId,
-      owner,
-      currency,
-      exponent,
-      type,
-      status: 'open',
-      freeze: null,
-      ledgerBalance: 0n,
-      held: 0n,
-      overdraftLimit: BigInt(overdraftLimit),
-      metadata,
-      version: 0,
-      openedAt: event.at,
-      asOf: event.at,
-    }
+    return opened(event)
   }
   assert(account !== null, 'nothing happens to an account before it is opened')
+  assert.equal(account.id, event.payload.accountId, 'an event happens to its own account')
+  const moved = (change: bigint) => ({ ...account, ledgerBalance: account.ledgerBalance + change })
   switch (event.type) {
     case 'FundsDeposited.v1':
-      return { ...account, ledgerBalance: account.ledgerBalance + BigInt(event.payload.amount) }
+    case 'FundsTransferredIn.v1':
+      return moved(BigInt(event.payload.amount))
     case 'FundsWithdrawn.v1':
-      return { ...account, ledgerBalance: account.ledgerBalance - BigInt(event.payload.amount) }
+    case 'FundsTransferredOut.v1':
+    case 'FundsForceDebited.v1':
+      return moved(-BigInt(event.payload.amount))
+    case 'TransactionReversed.v1':
+      return moved(BigInt(event.payload.amount) * (event.payload.direction === 'credit' ? 1n : -1n))
+    case 'HoldPlaced.v1':
+      return { ...account, held: account.held + BigInt(event.payload.amount) }
+    case 'HoldCaptured.v1': {
+      const { amount, released } = event.payload
+      return {
+        ...moved(-BigInt(amount)),
+        held: account.held - BigInt(amount) - BigInt(released),
+      }
+    }
+    case 'HoldReleased.v1':
+    case 'HoldExpired.v1':
+      return { ...account, held: account.held - BigInt(event.payload.amount) }
+    case 'AccountFrozen.v1':
+      return { ...account, freeze: event.payload.scope }
+    case 'AccountUnfrozen.v1':
+      return { ...account, freeze: null }
+    case 'OverdraftLimitChanged.v1':
+      return { ...account, overdraftLimit: BigInt(event.payload.overdraftLimit) }
+    case 'AccountDetailsUpdated.v1':
+      return { ...account, owner: event.payload.owner, metadata: event.payload.metadata }
     case 'AccountClosed.v1':
       return { ...account, status: 'closed' }
+    case 'AccountReopened.v1':
+      return { ...account, status: 'open' }
     default:
       return assert.fail(event satisfies never)
   }
 }
 
-/** The double entry of an event: none, or lines that sum to zero against the currency's cash. */
-export function entriesOf(event: AccountEvent): readonly Entry[] {
-  if (event.type !== 'FundsDeposited.v1' && event.type !== 'FundsWithdrawn.v1') return []
-  const { accountId, currency, effectiveAt } = event.payload
-  const size = BigInt(event.payload.amount)
-  const amount = event.type === 'FundsDeposited.v1' ? size : -size
-  return [
-    { accountId, currency, amount, effectiveAt },
-    { accountId: `sluice-cash-${currency}`, currency, amount: -amount, effectiveAt },
-  ]
+function opened(event: Extract<AccountEvent, { type: 'AccountOpened.v1' }>): Account {
+  const { accountId, overdraftLimit, owner, currency, exponent, type, metadata } = event.payload
+  return {
+    id: accountId,
+    owner,
+    currency,
+    exponent,
+    type,
+    status: 'open',
+    freeze: null,
+    ledgerBalance: 0n,
+    held: 0n,
+    overdraftLimit: BigInt(overdraftLimit),
+    metadata,
+    version: 0,
+    openedAt: event.at,
+    asOf: event.at,
+  }
 }

@@ -1,5 +1,6 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { heartbeatIds, parseAccountEvent } from './events.ts'
+import { eventSchemas, heartbeatIds, parseAccountEvent } from './events.ts'
 
 const at = '2026-01-02T03:04:05.678000Z'
 const after = { version: 2, ledgerBalance: '5', held: '0', available: '5', status: 'open' }
@@ -35,6 +36,32 @@ describe('an account event', () => {
     expect(() => parseAccountEvent('AccountClosed.v1', at, '{')).toThrow(
       expect.objectContaining({ code: 'event_malformed' }),
     )
+  })
+})
+
+// Stored events are for ever, and consumers parse strictly. So a schema that this test holds is never
+// changed, not by a field that may be missing either: write the new shape as the next version of the
+// type (`FundsDeposited.v2`) beside it, emit that, let every consumer read both, and add the new
+// version's schema to events.golden.json. Only what was never released may be edited there.
+describe('the schema of each event type', () => {
+  it('is the one that was published', () => {
+    const golden = JSON.parse(readFileSync(new URL('events.golden.json', import.meta.url), 'utf8'))
+    expect(eventSchemas()).toEqual(golden)
+  })
+
+  it('is strict, and tells of the account after the event', () => {
+    for (const schema of Object.values(eventSchemas())) {
+      expect(schema).toMatchObject({
+        additionalProperties: false,
+        required: expect.arrayContaining(['accountId', 'after']),
+        properties: {
+          after: {
+            additionalProperties: false,
+            required: ['version', 'ledgerBalance', 'held', 'available', 'status'],
+          },
+        },
+      })
+    }
   })
 })
 

@@ -15,19 +15,40 @@ const stateAfter = z.strictObject({
   status: z.enum(['open', 'closed']),
 })
 
-const movement = z.strictObject({
-  accountId: z.string(),
+const accountId = z.string()
+const reason = z.string()
+
+const movementFields = {
+  accountId,
   transactionId: z.uuid(),
   amount,
   currency: currencyCode,
   reference: z.string().nullable(),
   effectiveAt: moment,
+}
+
+const movement = z.strictObject({ ...movementFields, after: stateAfter })
+
+/** One half of a transfer; the other, of the same transaction, is the counterparty's. */
+const transferHalf = z.strictObject({
+  ...movementFields,
+  transferId: z.uuid(),
+  counterpartyId: accountId,
+  after: stateAfter,
+})
+
+/** A hold that ended without a movement: its whole amount is available again. */
+const holdEnded = z.strictObject({
+  accountId,
+  holdId: z.uuid(),
+  amount,
+  currency: currencyCode,
   after: stateAfter,
 })
 
 const schemas = {
   'AccountOpened.v1': z.strictObject({
-    accountId: z.string(),
+    accountId,
     owner: z.string(),
     currency: currencyCode,
     exponent: z.int().min(0).max(4),
@@ -38,8 +59,69 @@ const schemas = {
   }),
   'FundsDeposited.v1': movement,
   'FundsWithdrawn.v1': movement,
-  'AccountClosed.v1': z.strictObject({ accountId: z.string(), after: stateAfter }),
+  'FundsForceDebited.v1': z.strictObject({ ...movementFields, reason, after: stateAfter }),
+  'FundsTransferredOut.v1': transferHalf,
+  'FundsTransferredIn.v1': transferHalf,
+  'HoldPlaced.v1': z.strictObject({
+    accountId,
+    holdId: z.uuid(),
+    amount,
+    currency: currencyCode,
+    reference: z.string().nullable(),
+    expiresAt: moment,
+    after: stateAfter,
+  }),
+  // `amount` leaves the account; `released`, the rest of the hold, is available again.
+  'HoldCaptured.v1': z.strictObject({
+    ...movementFields,
+    holdId: z.uuid(),
+    released: amountOrZero,
+    after: stateAfter,
+  }),
+  'HoldReleased.v1': holdEnded,
+  'HoldExpired.v1': holdEnded,
+  'AccountFrozen.v1': z.strictObject({
+    accountId,
+    scope: z.enum(['all', 'debits', 'credits']),
+    reason,
+    after: stateAfter,
+  }),
+  'AccountUnfrozen.v1': z.strictObject({
+    accountId,
+    reason: reason.nullable(),
+    after: stateAfter,
+  }),
+  'OverdraftLimitChanged.v1': z.strictObject({
+    accountId,
+    overdraftLimit: amountOrZero,
+    previousLimit: amountOrZero,
+    after: stateAfter,
+  }),
+  // A transaction of its own, which moves back what the reversed one moved on this account. Where
+  // that one was between two accounts, the counterparty has the other half; else it is null.
+  'TransactionReversed.v1': z.strictObject({
+    ...movementFields,
+    reversedTransactionId: z.uuid(),
+    direction: z.enum(['credit', 'debit']),
+    counterpartyId: accountId.nullable(),
+    after: stateAfter,
+  }),
+  // Both as they are from now on, whichever of them changed.
+  'AccountDetailsUpdated.v1': z.strictObject({
+    accountId,
+    owner: z.string(),
+    metadata: z.record(z.string(), z.unknown()),
+    after: stateAfter,
+  }),
+  'AccountClosed.v1': z.strictObject({ accountId, after: stateAfter }),
+  'AccountReopened.v1': z.strictObject({ accountId, after: stateAfter }),
 } as const
+
+/** Every type as JSON Schema, which a golden test holds as it is. */
+export const eventSchemas = (): Record<AccountEventType, unknown> =>
+  Object.fromEntries(
+    Object.entries(schemas).map(([type, schema]) => [type, z.toJSONSchema(schema)]),
+  ) as Record<AccountEventType, unknown>
 
 type Schemas = typeof schemas
 export type AccountEventType = keyof Schemas

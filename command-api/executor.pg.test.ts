@@ -5,8 +5,8 @@ import { openPool, type Pool } from 'migrations/database'
 import { Client } from 'pg'
 import { openLog } from 'service/log'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { AccountCommand } from './account.ts'
 import type { CommandRequest } from './batch.ts'
+import type { Command } from './commands.ts'
 import { Executor } from './executor.ts'
 import { lockNumber } from './ledger.ts'
 import { openWire } from './test-wire.ts'
@@ -44,10 +44,7 @@ const open = (settings: Record<string, string>) =>
 
 const at = '2026-01-02T03:04:05.678Z'
 
-function request(
-  command: Partial<AccountCommand> & { kind: string },
-  key = randomUUID() as string,
-) {
+function request(command: Partial<Command> & { kind: string }, key = randomUUID() as string) {
   const common = { transactionId: randomUUID(), at, currency: 'EUR' }
   const movement = { reference: null, effectiveAt: at }
   const opening = { owner: 'Ada', type: 'current', overdraftLimit: 0n, openingDeposit: null }
@@ -57,13 +54,14 @@ function request(
     key,
     fingerprint: Buffer.from(key),
     commandId: randomUUID(),
-    command: { ...common, ...rest, ...command } as AccountCommand,
+    command: { ...common, ...rest, ...command } as Command,
     ifMatch: undefined,
     trace: {
       traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`,
       traceId: 'a',
       correlationId: 'c',
     },
+    dryRun: false,
   } satisfies CommandRequest
 }
 

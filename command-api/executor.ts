@@ -4,7 +4,7 @@ import type pg from 'pg'
 import { backoffMs } from 'service/backoff'
 import type { Log } from 'service/log'
 import { refusedAnswer, type Answer } from './answer.ts'
-import { executeBatch, type CommandRequest, type Outcome } from './batch.ts'
+import { executeBatch, type CommandRequest, type Outcome, type Unit } from './batch.ts'
 import { problem } from './problems.ts'
 
 // Lanes: each is one connection that takes whatever arrived while it was busy. No timer waits for a
@@ -24,14 +24,14 @@ export type ExecutorSettings = {
   patienceMs?: number
 }
 
-/** A command on its way to an answer. It is answered once: what comes later is kept by its key. */
+/** A unit on its way to its answers. It is answered once: what comes later is kept by its keys. */
 type Waiting = {
-  request: CommandRequest
+  unit: Unit
   sinceMs: number
   answered: boolean
   /** Whether the last try found its key held by another transaction. */
   keyHeld: boolean
-  resolve: (answer: Answer) => void
+  resolve: (answers: readonly Answer[]) => void
   reject: (error: unknown) => void
 }
 
@@ -78,9 +78,15 @@ export class Executor {
    * be known in time is answered 503 `database_unavailable`: it may have happened, and its key
    * brings the truth.
    */
-  submit(request: CommandRequest): Promise<Answer> {
+  async submit(request: CommandRequest): Promise<Answer> {
+    const [answer] = await this.submitTogether([request])
+    return answer as Answer
+  }
+
+  /** As `submit`, for commands that all happen or none does; answers in their order. */
+  submitTogether(unit: Unit): Promise<readonly Answer[]> {
     const { queueLimit, patienceMs } = this.#settings
-    if (this.#queue.length >= queueLimit) return Promise.resolve(passing('overloaded', request))
+    if (this.#queue.length >= queueLimit) return Promise.resolve(passing('overloaded', unit))
     return new Promise((resolve, reject) => {
       const settle = () => {
         waiting.answered = true
@@ -88,17 +94,17 @@ export class Executor {
         this.#unanswered.delete(waiting)
       }
       const waiting: Waiting = {
-        request,
+        unit,
         sinceMs: performance.now(),
         answered: false,
         keyHeld: false,
-        resolve: (answer) => resolve((settle(), answer)),
+        resolve: (answers) => resolve((settle(), answers)),
         reject: (error) => reject((settle(), error)),
       }
       // By a timer, because a connection that hangs reports nothing.
       const deadline = setTimeout(() => {
         const code = waiting.keyHeld ? 'idempotency_in_progress' : 'database_unavailable'
-        waiting.resolve(passing(code, request))
+        waiting.resolve(passing(code, unit))
       }, patienceMs)
       this.#unanswered.add(waiting)
       this.#enqueue(waiting)
@@ -116,18 +122,27 @@ export class Executor {
     try {
       do {
         await eventLoopTurn()
-        await this.#run(this.#queue.splice(0, this.#settings.batchLimit))
+        await this.#run(this.#take())
       } while (this.#queue.length > 0)
     } finally {
       this.#busyLanes -= 1
     }
   }
 
+  /** Units of together no more than a batch of commands; the first, however many it has. */
+  #take(): Waiting[] {
+    let commands = 0
+    const rest = this.#queue.findIndex(
+      ({ unit }) => (commands += unit.length) > this.#settings.batchLimit,
+    )
+    return this.#queue.splice(0, rest === -1 ? this.#queue.length : Math.max(rest, 1))
+  }
+
   /** Brings every command of a batch to an answer, whatever the database does meanwhile. */
   async #run(batch: readonly Waiting[]): Promise<void> {
     for (let failures = 1; batch.length > 0; failures += 1) {
       try {
-        return this.#settle(batch, await this.#transaction(batch.map(({ request }) => request)))
+        return this.#settle(batch, await this.#transaction(batch.map(({ unit }) => unit)))
       } catch (error) {
         if (!isTransient(error)) return this.#isolate(batch, error)
         // A connection lost while committing may have committed. Trying again is safe and tells:
@@ -142,11 +157,11 @@ export class Executor {
     }
   }
 
-  async #transaction(requests: readonly CommandRequest[]): Promise<Outcome[]> {
+  async #transaction(units: readonly Unit[]): Promise<Outcome[]> {
     const client = await this.#settings.pool.connect()
     let failure: Error | undefined
     try {
-      return await executeBatch(client, requests, this.#settings.newId)
+      return await executeBatch(client, units, this.#settings.newId)
     } catch (error) {
       failure = error as Error
       throw error
@@ -159,7 +174,7 @@ export class Executor {
   #settle(batch: readonly Waiting[], outcomes: readonly Outcome[]): void {
     for (const [index, waiting] of batch.entries()) {
       const outcome = outcomes[index]
-      if (outcome?.kind === 'answered') waiting.resolve(outcome.answer)
+      if (outcome?.kind === 'answered') waiting.resolve(outcome.answers)
       else if (outcome?.kind === 'key_held') this.#comeAgain(waiting)
       else waiting.reject(outcome?.error)
     }
@@ -185,11 +200,13 @@ function isTransient(error: unknown): boolean {
   return isConnectionLost(error) || transientStates.includes(sqlStateOf(error) ?? '')
 }
 
-/** An answer that holds only for now, and is kept nowhere. */
+/** Answers that hold only for now, and are kept nowhere. */
 function passing(
   code: 'overloaded' | 'database_unavailable' | 'idempotency_in_progress',
-  request: CommandRequest,
-): Answer {
-  const answer = refusedAnswer(problem(code), null, request.trace.traceId)
-  return { ...answer, retryAfterSeconds: 1 }
+  unit: Unit,
+): readonly Answer[] {
+  return unit.map(({ trace }) => ({
+    ...refusedAnswer(problem(code), null, trace.traceId),
+    retryAfterSeconds: 1,
+  }))
 }

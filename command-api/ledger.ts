@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { hash } from 'node:crypto'
 import type { ClientBase } from 'pg'
-import { entriesOf, type Account } from './account.ts'
+import type { Account } from './account.ts'
 import type { Answer } from './answer.ts'
+import type { Hold, Transaction } from './books.ts'
+import { entriesOf } from './entries.ts'
 import type { AccountEvent } from './events.ts'
 
 // The SQL of one batch of commands, in two round trips: begin, the keys' locks and one read; one write
@@ -28,6 +30,8 @@ export type BatchWrite = {
   events: readonly RecordedEvent[]
   /** Accounts as they end, with the version they began at; 0 for those opened here. */
   accounts: readonly { account: Account; fromVersion: number }[]
+  /** Holds that were placed or ended. */
+  holds: readonly Hold[]
   answers: readonly (StoredAnswer & { answeredAt: string })[]
 }
 
@@ -41,15 +45,22 @@ export type BatchState = {
   held: boolean[]
   /** Answers already given under these keys. */
   answers: StoredAnswer[]
-  /** Those of the accounts that exist, locked. */
+  /** Those of the accounts that exist, locked; those of the transactions too. */
   accounts: Map<string, Account>
+  holds: Map<string, Hold>
+  transactions: Map<string, Transaction>
 }
+
+/** The ids of what a batch decides on. */
+export type NamedIds = Record<'accounts' | 'holds' | 'transactions', readonly string[]>
 
 type StateRow = {
   durable: string
   held: boolean[]
   answers: AnswerRow[] | null
   accounts: AccountRow[] | null
+  holds: HoldRow[] | null
+  lines: LineRow[] | null
 }
 
 type AnswerRow = CommandKey & { fingerprint: string } & Omit<Answer, 'replayed'>
@@ -66,10 +77,21 @@ type AccountRow = Record<'id' | 'owner' | 'currency' | 'ledger_balance' | 'held'
   as_of: string
 }
 
+type HoldRow = Record<'id' | 'account_id' | 'amount' | 'expires_at', string> & {
+  status: Hold['status']
+}
+
+type LineRow = Record<'id' | 'account_id' | 'currency' | 'amount', string> & {
+  reversed_by: string | null
+  reverses: boolean
+}
+
 // One statement under one snapshot; rows come as JSON, amounts in it as text. A key whose lock is
 // free only now was perhaps answered after the snapshot was taken: then its primary key refuses the
 // second answer, and the batch, tried again, finds the first.
 // The lateral look by each key cannot be planned as anything but a search of the index.
+// Holds are read after their accounts' locks were got (the count sees to it), and under locks of
+// their own: a hold that ended while the account was waited for is read as it is then.
 const readText = `
 with answer as (
   select wanted.caller, wanted.key, encode(fingerprint, 'hex') as fingerprint, status,
@@ -78,8 +100,16 @@ with answer as (
   cross join lateral (
     select * from ledger.idempotency i
     where i.caller = wanted.caller and i.key = wanted.key limit 1) as found
+), line as (
+  select * from ledger.entries
+  where transaction_id = any($6::uuid[]) and account_version is not null
 ), account as (
-  select * from ledger.accounts where id = any($3::text[]) order by id for update
+  select * from ledger.accounts
+  where id = any(array(select unnest($3::text[]) union all select account_id from line))
+  order by id for update
+), hold as (
+  select * from ledger.holds
+  where id = any($5::uuid[]) and (select count(*) from account) >= 0 for update
 )
 select current_setting('synchronous_commit') as durable,
   array(select pg_try_advisory_xact_lock(number)
@@ -89,7 +119,15 @@ select current_setting('synchronous_commit') as durable,
       'exponent', exponent, 'type', type, 'status', status, 'frozen', frozen,
       'ledger_balance', ledger_balance::text, 'held', held::text,
       'overdraft_limit', overdraft_limit::text, 'metadata', metadata, 'version', version::text,
-      'opened_at', opened_at, 'as_of', as_of)) from account) as accounts`
+      'opened_at', opened_at, 'as_of', as_of)) from account) as accounts,
+  (select json_agg(json_build_object('id', id, 'account_id', account_id, 'amount', amount::text,
+      'status', status, 'expires_at', expires_at)) from hold) as holds,
+  (select json_agg(json_build_object('id', transaction_id, 'account_id', account_id,
+      'currency', currency, 'amount', amount::text,
+      'reversed_by', (select reversed_by from ledger.reversals r
+        where r.transaction_id = line.transaction_id),
+      'reverses', exists (select from ledger.reversals r
+        where r.reversed_by = line.transaction_id))) from line) as lines`
 
 /**
  * Begins the transaction, takes the keys' locks, and reads. Accounts are locked in one order for
@@ -101,7 +139,7 @@ select current_setting('synchronous_commit') as durable,
 export async function beginBatch(
   client: ClientBase,
   keys: readonly CommandKey[],
-  accountIds: readonly string[],
+  named: NamedIds,
 ): Promise<BatchState> {
   const [, { rows }] = await Promise.all([
     client.query('begin isolation level read committed'),
@@ -111,12 +149,14 @@ export async function beginBatch(
       values: [
         keys.map((key) => key.caller),
         keys.map((key) => key.key),
-        accountIds,
+        named.accounts,
         keys.map((key) => String(lockNumber(key))),
+        named.holds,
+        named.transactions,
       ],
     }),
   ])
-  const { durable, held, answers, accounts } = rows[0] as StateRow
+  const { durable, held, answers, accounts, holds, lines } = rows[0] as StateRow
   assert.equal(durable, 'on', 'sessions of the write side need synchronous_commit = on')
   return {
     held,
@@ -127,7 +167,33 @@ export async function beginBatch(
       answer: { ...answer, replayed: true },
     })),
     accounts: new Map((accounts ?? []).map((row) => [row.id, accountOf(row)])),
+    holds: new Map((holds ?? []).map((row) => [row.id, holdOf(row)])),
+    transactions: transactionsOf(lines ?? []),
   }
+}
+
+function holdOf({ id, account_id, amount, status, expires_at }: HoldRow): Hold {
+  const expiresAt = new Date(expires_at).toISOString()
+  return { id, accountId: account_id, amount: BigInt(amount), status, expiresAt }
+}
+
+function transactionsOf(rows: readonly LineRow[]): Map<string, Transaction> {
+  const lines = Map.groupBy(rows, (row) => row.id)
+  return new Map(
+    [...lines].map(([id, own]) => [
+      id,
+      {
+        id,
+        lines: own.map(({ account_id, currency, amount }) => ({
+          accountId: account_id,
+          currency,
+          amount: BigInt(amount),
+        })),
+        reversedBy: own[0]?.reversed_by ?? null,
+        reverses: own[0]?.reverses ?? false,
+      },
+    ]),
+  )
 }
 
 function accountOf(row: AccountRow): Account {
@@ -182,18 +248,29 @@ with event as (
   from account where from_version = 0
   returning id
 ), changed as (
-  update ledger.accounts a set status = n.status, ledger_balance = n.ledger_balance,
-    held = n.held, version = n.version, as_of = n.as_of
+  update ledger.accounts a set owner = n.owner, status = n.status, frozen = n.frozen,
+    ledger_balance = n.ledger_balance, held = n.held, overdraft_limit = n.overdraft_limit,
+    metadata = n.metadata, version = n.version, as_of = n.as_of
   from account n where a.id = n.id and n.from_version > 0 and a.version = n.from_version
   returning a.id
+), held as (
+  insert into ledger.holds (id, account_id, amount, status, expires_at)
+  select id, account_id, amount, status, expires_at
+  from json_to_recordset($5) as h(id uuid, account_id text, amount bigint, status text,
+    expires_at timestamptz)
+  on conflict (id) do update set status = excluded.status
+), reversed as (
+  insert into ledger.reversals (transaction_id, reversed_by, reversed_at)
+  select transaction_id, reversed_by, reversed_at
+  from json_to_recordset($6) as r(transaction_id uuid, reversed_by uuid, reversed_at timestamptz)
 ), answered as (
   insert into ledger.idempotency (caller, key, fingerprint, status, body, etag, token, answered_at)
   select caller, key, decode(fingerprint, 'hex'), status, body, etag, token, answered_at
   from json_to_recordset($4) as k(caller text, key text, fingerprint text, status smallint,
     body json, etag text, token text, answered_at timestamptz)
 )
-select case when written.accounts <> $5 then
-  ('accounts written: ' || written.accounts || ' of ' || $5)::integer end
+select case when written.accounts <> $7 then
+  ('accounts written: ' || written.accounts || ' of ' || $7)::integer end
 from (select (select count(*) from opened) + (select count(*) from changed) as accounts) as written`
 
 /**
@@ -211,6 +288,8 @@ export async function writeAndCommit(client: ClientBase, batch: BatchWrite): Pro
         JSON.stringify(batch.events.flatMap(entryRows)),
         JSON.stringify(batch.accounts.map(accountRow)),
         `[${batch.answers.map(answerRow).join()}]`,
+        JSON.stringify(batch.holds.map(holdRow)),
+        JSON.stringify(reversalRows(batch.events)),
         batch.accounts.length,
       ],
     }),
@@ -265,6 +344,32 @@ function accountRow({ account, fromVersion }: BatchWrite['accounts'][number]) {
     as_of: account.asOf,
     from_version: fromVersion,
   }
+}
+
+function holdRow({ id, accountId, amount, status, expiresAt }: Hold) {
+  return {
+    id,
+    account_id: accountId,
+    amount: String(amount),
+    status,
+    expires_at: expiresAt,
+  }
+}
+
+/** One row for each reversal, whichever number of accounts it has an event on. */
+function reversalRows(events: readonly RecordedEvent[]) {
+  const rows = events.flatMap(({ event: { type, at, payload } }) =>
+    type === 'TransactionReversed.v1'
+      ? [
+          {
+            transaction_id: payload.reversedTransactionId,
+            reversed_by: payload.transactionId,
+            reversed_at: at,
+          },
+        ]
+      : [],
+  )
+  return [...new Map(rows.map((row) => [row.transaction_id, row])).values()]
 }
 
 /** As JSON text; the body, which is such text itself, stands in it as it is. */

@@ -8,9 +8,10 @@ import { aborted, exitLoudly, stopSignal } from 'service/stop'
 import { readConfig } from './config.ts'
 import { Executor } from './executor.ts'
 import { feedRoutes } from './feed.ts'
+import { birth } from './form.ts'
 import { runHeartbeat } from './heartbeat.ts'
-import { birth } from './requests.ts'
 import { commandRoutes } from './routes.ts'
+import { startUpkeep } from './upkeep.ts'
 import { readiness, writeQueryTimeoutMs, writeSessionSettings } from './write-database.ts'
 
 try {
@@ -22,8 +23,8 @@ try {
   await using pool = openPool({
     url: config.WRITE_DATABASE_URL,
     applicationName: 'sluice-command-api',
-    // Beside the lanes: the heartbeat, readiness and the feed.
-    maxConnections: config.COMMAND_LANES + 4,
+    // Beside the lanes: the heartbeat, readiness, the feed, operations and the timers.
+    maxConnections: config.COMMAND_LANES + 8,
     settings: writeSessionSettings,
     queryTimeoutMs: writeQueryTimeoutMs,
     pipeline: true,
@@ -36,6 +37,13 @@ try {
     lanes: config.COMMAND_LANES,
     batchLimit: config.COMMAND_BATCH_LIMIT,
   })
+  const { routes, operations } = commandRoutes({
+    executor,
+    pool,
+    birth,
+    log,
+    forceDebitLimit: BigInt(config.FORCE_DEBIT_LIMIT),
+  })
   const waiting: Gauge = new Gauge({
     name: 'sluice_commands_waiting',
     help: 'Commands that wait for a lane',
@@ -47,12 +55,14 @@ try {
   await using http = await serveHttp({
     host: config.HOST,
     port: config.COMMAND_API_PORT,
-    routes: [...commandRoutes((request) => executor.submit(request), birth), ...feedRoutes(pool)],
+    routes: [...routes, ...feedRoutes(pool)],
     access,
     readiness: () => readiness(pool, executor),
     log,
     metrics,
   })
+  await using upkeep = new AsyncDisposableStack()
+  for (const timer of startUpkeep(operations, config.HOLD_EXPIRY_SECONDS)) upkeep.use(timer)
   log.info({ event: 'started', url: http.url }, `command API on ${http.url}`)
   void runHeartbeat({ pool, everySeconds: config.HEARTBEAT_SECONDS, ...birth, signal, log })
   await aborted(signal)

@@ -9,7 +9,7 @@ import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Executor } from './executor.ts'
-import { birth } from './requests.ts'
+import { birth } from './form.ts'
 import { commandRoutes } from './routes.ts'
 import { openWire } from './test-wire.ts'
 import { readiness, writeQueryTimeoutMs, writeSessionSettings } from './write-database.ts'
@@ -35,7 +35,7 @@ beforeEach(async () => {
   http = await serveHttp({
     host: '127.0.0.1',
     port: 0,
-    routes: commandRoutes((request) => executor.submit(request), birth),
+    routes: commandRoutes({ executor, pool, birth, log, forceDebitLimit: 0n }).routes,
     access: openToAll,
     readiness: () => readiness(pool, executor),
     log,

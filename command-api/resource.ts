@@ -1,4 +1,5 @@
 import { availableOf, type Account } from './account.ts'
+import type { Hold } from './books.ts'
 
 /** The account as callers see it; amounts are strings of minor units, times RFC 3339 UTC. */
 export function accountResource(account: Account) {
@@ -19,4 +20,8 @@ export function accountResource(account: Account) {
     openedAt: account.openedAt,
     asOf: account.asOf,
   }
+}
+
+export function holdResource({ id, amount, expiresAt, status }: Hold) {
+  return { id, amount: String(amount), expiresAt, status }
 }

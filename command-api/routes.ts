@@ -1,24 +1,44 @@
-import type { ApiAnswer, ApiRequest, Route } from 'service/route'
+import type { Pool } from 'pg'
+import type { Log } from 'service/log'
+import type { ApiAnswer, Route } from 'service/route'
 import type { Answer } from './answer.ts'
-import type { CommandRequest } from './batch.ts'
-import { closeAccount, moveFunds, openAccount, type Birth } from './requests.ts'
+import { batchRoute } from './batches.ts'
+import { commandForms, type CommandSettings } from './commands.ts'
+import type { Executor } from './executor.ts'
+import type { Birth } from './form.ts'
+import { acceptOperation, operationRoute, type OperationSettings } from './operations.ts'
+import { readRequest, wantsNoAnswer } from './requests.ts'
 
-type Execute = (request: CommandRequest) => Promise<Answer>
-type Parse = (request: ApiRequest, birth: Birth) => CommandRequest
+export type CommandRouteSettings = CommandSettings & {
+  executor: Executor
+  pool: Pool
+  birth: Birth
+  log: Log
+}
 
-/** The commands over REST. */
-export function commandRoutes(execute: Execute, birth: Birth): Route[] {
-  const command = (path: string, parse: Parse): Route => ({
-    method: 'POST',
-    path,
-    handle: async (request) => httpAnswer(await execute(parse(request, birth))),
-  })
-  return [
-    command('/accounts', openAccount),
-    command('/accounts/:id/deposits', moveFunds('Deposit')),
-    command('/accounts/:id/withdrawals', moveFunds('Withdraw')),
-    command('/accounts/:id/close', closeAccount),
-  ]
+/** The commands over REST, and what else is needed to execute those that nobody waits for. */
+export function commandRoutes(settings: CommandRouteSettings): {
+  routes: Route[]
+  operations: OperationSettings
+} {
+  const { executor, pool, birth, log } = settings
+  const forms = commandForms(settings)
+  const execute = executor.submit.bind(executor)
+  const executeTogether = executor.submitTogether.bind(executor)
+  const operations = { pool, forms, execute, birth, log }
+  const routes = forms.map((form): Route => ({
+    method: form.method,
+    path: form.path,
+    async handle(request) {
+      const { command, asked } = readRequest(form, request, birth)
+      if (!command.dryRun && wantsNoAnswer(request)) {
+        return acceptOperation(operations, command, asked)
+      }
+      return httpAnswer(await execute(command))
+    },
+  }))
+  const batches = batchRoute({ forms, execute, executeTogether, birth })
+  return { routes: [...routes, batches, operationRoute(pool)], operations }
 }
 
 function httpAnswer({ status, body, etag, token, retryAfterSeconds, replayed }: Answer): ApiAnswer {

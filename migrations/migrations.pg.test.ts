@@ -88,15 +88,29 @@ describe('the ledger', () => {
     await expect(commit(['EUR', 5], ['USD', -5])).rejects.toMatchObject({ code: '23514' })
   })
 
-  it.each(['ledger.account_events', 'ledger.entries'])(
+  it('refuses a transfer whose halves differ, and one whose second half comes later', async () => {
+    const insert = (account: string, amount: number) => `insert into ledger.entries values
+      ('0b9f7a52-3c58-4ce4-9d2f-3d3cbbf7a001', '${account}', 1, 'EUR', ${amount}, now(), now())`
+    const halves = insert('a', -5) + insert('b', 4).replace(/^.*values/s, ',')
+    for (const text of [halves, `begin; ${insert('a', -5)}; ${insert('b', 5)}; commit`]) {
+      const refused = run(databases.write('sluice_command'), text)
+      await expect(refused).rejects.toMatchObject({ constraint: 'entries_balance' })
+    }
+  })
+
+  it.each(['ledger.account_events', 'ledger.entries', 'ledger.reversals'])(
     'lets nobody change or remove a row of %s, its owner included',
     async (table) => {
       for (const text of [`delete from ${table}`, `truncate ${table}`]) {
         await expect(run(databases.write(), text)).rejects.toThrow('append-only')
       }
-      const column = table.endsWith('entries') ? 'amount' : 'version'
+      const columns = { entries: 'amount', account_events: 'version', reversals: 'reversed_by' }
+      const column = columns[table.split('.')[1] as keyof typeof columns]
       const update = `update ${table} set ${column} = ${column}`
       await expect(run(databases.write(), update)).rejects.toThrow('append-only')
+      // Nor as who replays rows of another server, for whom triggers are silent by default.
+      const replayed = `set session_replication_role = replica; ${update}`
+      await expect(run(databases.write(), replayed)).rejects.toThrow('append-only')
     },
   )
 })
@@ -106,6 +120,13 @@ describe('each role is refused what is not its work', () => {
     ['sluice_command', 'write', 'update ledger.account_events set version = 1'],
     ['sluice_command', 'write', 'delete from ledger.entries'],
     ['sluice_command', 'write', 'delete from ledger.accounts'],
+    ['sluice_command', 'write', 'truncate ledger.account_events'],
+    ['sluice_command', 'write', 'update ledger.entries set amount = 1'],
+    ['sluice_command', 'write', 'alter table ledger.entries disable trigger entries_balance'],
+    ['sluice_command', 'write', 'set session_replication_role = replica'],
+    ['sluice_command', 'write', 'update ledger.reversals set reversed_by = transaction_id'],
+    ['sluice_command', 'write', 'delete from ledger.holds'],
+    ['sluice_command', 'write', 'delete from ledger.operations'],
     ['sluice_command', 'write', 'update ledger.idempotency set status = 200'],
     ['sluice_command', 'write', 'update outbox.events set type = type'],
     ['sluice_command', 'write', 'delete from outbox.events'],

@@ -21,7 +21,7 @@ async function apply(
   let applied = 0
   for (const [account, own] of accepted) {
     applied += own.length
-    const state = stateAfter(own.at(-1)!)
+    const state = { ...stateAfter(own.at(-1)!), ...attributesAfter(own) }
     if (heads.has(account)) changed.push(state)
     else opened.push({ ...state, ...openingOf(own[0]!) })
   }
@@ -62,7 +62,10 @@ async function forget(transaction: Transaction, account: string): Promise<void> 
   await transaction.query('delete from read.accounts where id = $1', [account])
 }
 
-/** Every event carries the whole state after it, so the next one applied makes the row right. */
+/**
+ * Every event carries the balances after it, so the next one applied makes them right. An attribute
+ * (freeze, limit, owner, metadata) that the event alone told of stays as it was.
+ */
 async function pass(
   transaction: Transaction,
   { account, version, id }: Pick<ProjectedEvent, 'account' | 'version' | 'id'>,
@@ -81,11 +84,40 @@ type Changed = {
   eventId: string
   asOf: string
   after: AccountEventPayload<'AccountClosed.v1'>['after']
+} & Attributes
+
+/** What only some events say of it, as the last that did left it; null where none did. */
+type Attributes = {
+  /** 'none' is an account that was unfrozen. */
+  frozen: AccountEventPayload<'AccountFrozen.v1'>['scope'] | 'none' | null
+  overdraftLimit: string | null
+  owner: string | null
+  metadata: Readonly<Record<string, unknown>> | null
 }
 
 type Opened = Changed & { opening: AccountEventPayload<'AccountOpened.v1'>; openedAt: string }
 
-function stateAfter({ account, version, id, event }: ProjectedEvent): Changed {
+function attributesAfter(events: readonly ProjectedEvent[]): Attributes {
+  const after: Attributes = { frozen: null, overdraftLimit: null, owner: null, metadata: null }
+  for (const { event } of events) {
+    if (event.type === 'AccountFrozen.v1') after.frozen = event.payload.scope
+    else if (event.type === 'AccountUnfrozen.v1') after.frozen = 'none'
+    else if (event.type === 'OverdraftLimitChanged.v1') {
+      after.overdraftLimit = event.payload.overdraftLimit
+    } else if (event.type === 'AccountDetailsUpdated.v1') {
+      after.owner = event.payload.owner
+      after.metadata = event.payload.metadata
+    }
+  }
+  return after
+}
+
+function stateAfter({
+  account,
+  version,
+  id,
+  event,
+}: ProjectedEvent): Omit<Changed, keyof Attributes> {
   return { id: account, version, eventId: id, asOf: event.at, after: event.payload.after }
 }
 
@@ -99,19 +131,20 @@ function insertOpened(transaction: Transaction, rows: readonly Opened[]): void {
   transaction.send({
     name: 'accounts-insert',
     text: `insert into read.accounts (id, owner, currency, exponent, type, overdraft_limit, metadata,
-        opened_at, status, ledger_balance, held, available, version, last_event_id, as_of)
+        opened_at, frozen, status, ledger_balance, held, available, version, last_event_id, as_of)
       select * from unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[],
-        $6::bigint[], $7::jsonb[], $8::timestamptz[], $9::text[], $10::bigint[], $11::bigint[],
-        $12::bigint[], $13::bigint[], $14::uuid[], $15::timestamptz[])`,
+        $6::bigint[], $7::jsonb[], $8::timestamptz[], $9::text[], $10::text[], $11::bigint[],
+        $12::bigint[], $13::bigint[], $14::bigint[], $15::uuid[], $16::timestamptz[])`,
     values: [
       rows.map((row) => row.id),
-      rows.map((row) => row.opening.owner),
+      rows.map((row) => row.owner ?? row.opening.owner),
       rows.map((row) => row.opening.currency),
       rows.map((row) => row.opening.exponent),
       rows.map((row) => row.opening.type),
-      rows.map((row) => row.opening.overdraftLimit),
-      rows.map((row) => JSON.stringify(row.opening.metadata)),
+      rows.map((row) => row.overdraftLimit ?? row.opening.overdraftLimit),
+      rows.map((row) => JSON.stringify(row.metadata ?? row.opening.metadata)),
       rows.map((row) => row.openedAt),
+      rows.map((row) => (row.frozen === 'none' ? null : row.frozen)),
       ...stateColumns(rows),
     ],
   })
@@ -123,12 +156,23 @@ function updateChanged(transaction: Transaction, rows: readonly Changed[]): void
     name: 'accounts-update',
     text: `update read.accounts a set status = n.status, ledger_balance = n.ledger_balance,
         held = n.held, available = n.available, version = n.version,
-        last_event_id = n.last_event_id, as_of = n.as_of
+        last_event_id = n.last_event_id, as_of = n.as_of,
+        frozen = case when n.frozen is null then a.frozen else nullif(n.frozen, 'none') end,
+        overdraft_limit = coalesce(n.overdraft_limit, a.overdraft_limit),
+        owner = coalesce(n.owner, a.owner), metadata = coalesce(n.metadata, a.metadata)
       from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-        $7::uuid[], $8::timestamptz[])
-        as n(id, status, ledger_balance, held, available, version, last_event_id, as_of)
+        $7::uuid[], $8::timestamptz[], $9::text[], $10::bigint[], $11::text[], $12::jsonb[])
+        as n(id, status, ledger_balance, held, available, version, last_event_id, as_of,
+          frozen, overdraft_limit, owner, metadata)
       where a.id = n.id`,
-    values: [rows.map((row) => row.id), ...stateColumns(rows)],
+    values: [
+      rows.map((row) => row.id),
+      ...stateColumns(rows),
+      rows.map((row) => row.frozen),
+      rows.map((row) => row.overdraftLimit),
+      rows.map((row) => row.owner),
+      rows.map((row) => row.metadata && JSON.stringify(row.metadata)),
+    ],
   })
 }
 

@@ -121,7 +121,7 @@ function securityHeaders(): [name: string, value: string][] {
 /** Access is checked before the body is read: a stranger costs us no parsing. */
 function register(server: Express, route: Route, settings: HttpSettings): void {
   const verb = route.method.toLowerCase() as 'get' | 'post' | 'put' | 'patch' | 'delete'
-  const limit = settings.bodyLimitBytes ?? 65_536
+  const limit = route.bodyLimitBytes ?? settings.bodyLimitBytes ?? 65_536
   const readBody = express.raw({ limit, type: 'application/json' })
   const ignoreBody: RequestHandler = (_request, _response, next) => next()
   server[verb](

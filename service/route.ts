@@ -37,6 +37,8 @@ export type Route = {
    * malformed Correlation-Id not minded. Only for routes that show nothing of anybody's.
    */
   open?: boolean
+  /** The largest body it takes, where that is not the service's own limit. */
+  bodyLimitBytes?: number
   handle(request: ApiRequest): ApiAnswer | Promise<ApiAnswer>
 }
 
