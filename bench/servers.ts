@@ -70,14 +70,26 @@ export type RunningService = Child & { url: string; port: number }
 const walSegments = 64
 
 /**
- * Leaves the segments of WAL behind that a server has which has run for a while: a new one makes each
- * segment while commits wait for it, and what is measured would mostly be that.
+ * With the segments of WAL that a server has which has run for a while: a new one makes each segment
+ * while commits wait for it, and what is measured would mostly be that.
  */
-async function recycleWal(admin: pg.Client): Promise<void> {
+async function startSteadyPostgres(
+  options: Pick<Parameters<typeof startPostgres>[0], 'dataFolder' | 'port' | 'password'>,
+) {
+  const postgres = await startPostgres({
+    ...options,
+    settings: {
+      track_commit_timestamp: 'on',
+      max_wal_size: '4GB',
+      min_wal_size: `${walSegments * 16}MB`,
+    },
+  })
+  await using admin = await connect(postgres.url())
   for (let segment = 0; segment < walSegments; segment += 1) {
     await admin.query(`select pg_logical_emit_message(true, 'bench', ''), pg_switch_wal()`)
   }
   await admin.query('checkpoint')
+  return postgres
 }
 
 /** Without Kafka there are no topics either: enough for what only the write side does. */
@@ -90,31 +102,19 @@ export async function startServers(
   const secrets = openSecrets(dataFolder)
   const [postgresPort = 0, kafkaPort = 0, controllerPort = 0] = await findFreePorts(3)
   progress.step(`starting PostgreSQL${withKafka ? ' and Kafka' : ''}`)
-  const postgres = await startPostgres({
-    dataFolder,
-    port: postgresPort,
-    password: secrets.postgres,
-    settings: {
-      track_commit_timestamp: 'on',
-      max_wal_size: '4GB',
-      min_wal_size: `${walSegments * 16}MB`,
-    },
-  })
+  const password = secrets.postgres
+  const postgres = await startSteadyPostgres({ dataFolder, port: postgresPort, password })
   cleanup.defer(postgres.stop)
-  const brokers: string[] = []
-  let signalKafka: Servers['signalKafka'] = () => {}
-  if (withKafka) {
-    const kafka = await startBroker(dataFolder, { port: kafkaPort, controllerPort }, progress)
-    cleanup.defer(kafka.stop)
-    brokers.push(...kafka.brokers)
-    signalKafka = (signal) => kafka.kill(signal)
-  }
+  const kafka = withKafka
+    ? await startBroker(dataFolder, { port: kafkaPort, controllerPort }, progress)
+    : undefined
+  cleanup.defer(async () => kafka?.stop())
+  const brokers = [...(kafka?.brokers ?? [])]
   const accessKeysFile = ensureAccessKeys(dataFolder, secrets.developmentKey, secrets.queryApiKey)
   const admin = cleanup.use(await connect(postgres.url()))
   const { rows } = await admin.query<{ version: string }>(
     `select current_setting('server_version') as version`,
   )
-  await recycleWal(admin)
   const kept = cleanup.move()
   return {
     brokers,
@@ -153,7 +153,7 @@ export async function startServers(
       await listening(child, wiring.url)
       return { ...child, url: wiring.url, port: Number(new URL(wiring.url).port) }
     },
-    signalKafka,
+    signalKafka: (signal) => kafka?.kill(signal),
     connectWorker: () => startWorker(dataFolder, brokers, progress),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }

@@ -253,7 +253,7 @@ const breaches: [what: string, promise: string, breach: (told: Story) => void][]
         last_event_id: row.id,
       })
       const into = { ...tables.entries[0]!, transaction_id: 't-6', account_id: 'b' }
-      tables.entries.push(into, { ...into, ...{ account_id: 'sluice-cash-EUR', amount: '-10' } })
+      tables.entries.push(into, { ...into, account_id: 'sluice-cash-EUR', amount: '-10' })
       tables.progress.next = 7n
     },
   ],

@@ -78,10 +78,9 @@ function killAwaitingAck(): Fault {
       const line = stack.lines['relay-kafka']
       line.begin({ kind: 'answers-dropped' })
       const before = line.requestBytes
-      const limit = AbortSignal.timeout(10_000)
+      // None may come: where one was on its way already, its answer is what is dropped.
+      const limit = AbortSignal.timeout(1_000)
       while (line.requestBytes < before + 500 && !limit.aborted) await pause(2)
-      if (limit.aborted) line.heal()
-      limit.throwIfAborted()
       await pause(20)
       await stack.services['outbox-relay'].killHard()
       line.heal()

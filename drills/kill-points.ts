@@ -15,7 +15,7 @@ const send =
   '    const { sent, held } = await sendOrHold(rows, options)\n'
 const confirmed = '    const after = progress()\n    saver.offer(after, held)\n'
 const save = '    if (changed && !(await this.#options.save(changes))) {\n'
-const writeCommands = "  await Promise.all([\n    client.query({\n      name: 'write-batch',\n"
+const writeCommands = "  await Promise.all([client.query(statement), client.query('commit')])\n"
 const commitCommands =
   '  else await writeAndCommit(client, { ...work.write, accounts: accountsOf(work) })\n' +
   '  return outcomes\n'

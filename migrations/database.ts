@@ -48,7 +48,7 @@ export function openPool(settings: PoolSettings): Pool {
  * process, which on a busy machine takes the processor from the one that was about to write more.
  */
 function writeOncePerTurn(stream: Writable): void {
-  const write = stream.write.bind(stream) as Writable['write']
+  const write = stream.write.bind(stream)
   let corked = false
   const uncork = () => {
     corked = false

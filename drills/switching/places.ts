@@ -24,6 +24,8 @@ const stepsOutOf: Record<Mode, readonly string[]> = {
   debezium: ['leave', 'remove connector', 'drop slot'],
 }
 
+export const nameOf = ({ from, to }: Direction) => `${from} to ${to}`
+
 /** Every place that a switch passes, in its order. */
 export function placesOf({ from, to }: Direction): string[] {
   const steps = [...stepsOutOf[from], ...stepsInto[to]]

@@ -2,7 +2,7 @@ import { waitUntil } from 'local-stack'
 import type { ServiceProcess } from '../service-process.ts'
 import { ask } from '../sql.ts'
 import type { DrillStack } from '../stack.ts'
-import type { Direction, Mode } from './places.ts'
+import type { Mode } from './places.ts'
 
 // The two relays of the drill, as their operator has them: asked by HTTP, seen by what they answer.
 
@@ -84,5 +84,3 @@ export class Relays {
     }
   }
 }
-
-export const nameOf = ({ from, to }: Direction) => `${from} to ${to}`

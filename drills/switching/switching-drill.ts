@@ -11,9 +11,9 @@ import { DrillStack, topic } from '../stack.ts'
 import { readTables } from '../tables.ts'
 import { readTopic } from '../topic-reader.ts'
 import { ArmedPlace } from './armed-place.ts'
-import { type Direction, directions, noHandover, places, placesOf } from './places.ts'
+import { type Direction, directions, nameOf, noHandover, places, placesOf } from './places.ts'
 import { type Repeat, repeatsIn } from './repeats.ts'
-import { nameOf, Relays } from './relays.ts'
+import { Relays } from './relays.ts'
 
 /** One switch, in which the leader is killed or stopped at one place. */
 export type SwitchingCase = Direction & { place: string; signal: 'SIGKILL' | 'SIGSTOP' }
