@@ -16,9 +16,7 @@ const send =
 const confirmed = '    const after = progress()\n    saver.offer(after, held)\n'
 const save = '    if (changed && !(await this.#options.save(changes))) {\n'
 const writeCommands = "  await Promise.all([client.query(statement), client.query('commit')])\n"
-const commitCommands =
-  '  else await writeAndCommit(client, { ...work.write, accounts: accountsOf(work) })\n' +
-  '  return outcomes\n'
+const commitCommands = '  else await writeAndCommit(client, writeOf(work))\n  return outcomes\n'
 const commitChunk = "    transaction.send({ text: 'commit' })\n"
 const committed = '    await transaction.settle()\n  }\n}\n'
 

@@ -36,14 +36,19 @@ export function skipEvents(): Fault {
 export function contradictRows(): Fault {
   return {
     kind: 'read model of another history (conflict)',
-    detail: 'all accounts, and each partition read again from 20 records before',
+    detail: 'ten accounts, and each partition read again from 40 records before',
     quarantines: true,
     inflict: (stack) =>
       noticedAndMended(stack, async () => {
-        await ask(stack.readUrl, 'update read.accounts set last_event_id = gen_random_uuid()')
+        // Those that changed last: their last events are among what is read again.
         await ask(
           stack.readUrl,
-          'update read.offsets set next_offset = greatest(0, next_offset - 20)',
+          `update read.accounts set last_event_id = gen_random_uuid()
+            where id in (select id from read.accounts order by as_of desc limit 10)`,
+        )
+        await ask(
+          stack.readUrl,
+          'update read.offsets set next_offset = greatest(0, next_offset - 40)',
         )
       }),
   }

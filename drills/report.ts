@@ -28,11 +28,11 @@ export function failures(
   ]
 }
 
-const kinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
+const commandKinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
 
 /** Of a kind that nobody's was accepted of, nothing was shown. */
 function neverAccepted({ history }: DrillResult): string[] {
-  return kinds
+  return commandKinds
     .filter((kind) => !history.some((entry) => entry.kind === kind && entry.final === 'ok'))
     .map((kind) => `no command ${kind} was accepted`)
 }
@@ -50,7 +50,7 @@ export function reportLines(drill: DrillResult, controls: readonly ControlResult
     `seed ${drill.seed}, ${(drill.tookMs / 1_000).toFixed(0)} s`,
     `commands   ${history.length}: ok ${told('ok')}, refused ${told('refused')}, ` +
       `unknown ${told('unknown')} (unresolved ${unresolved}), not sent ${drill.skipped}`,
-    `accepted   ${kinds.map((kind) => `${kind} ${accepted(kind)}`).join(', ')}`,
+    `accepted   ${commandKinds.map((kind) => `${kind} ${accepted(kind)}`).join(', ')}`,
     `events     committed ${figures.committed}, delivered ${figures.delivered}, ` +
       `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
       `out of order ${figures.outOfOrder}`,

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { pause } from 'service/backoff'
 
 // A TCP proxy on the loopback that can be told to behave like a bad network. Bytes that it swallows
 // are gone, so a connection that lost some never comes back to life, even after the fault: it stays
@@ -28,6 +29,7 @@ export class TcpProxy {
   readonly #links = new Set<Link>()
   readonly #mute = new Set<Socket>()
   #fault: NetworkFault | undefined
+  #healed = new AbortController()
   #requestBytes = 0
   /** Until when what a slow line was given is on its way, each way. */
   readonly #busyUntilMs: Record<Direction, number> = { request: 0, answer: 0 }
@@ -60,6 +62,8 @@ export class TcpProxy {
 
   heal(): void {
     this.#fault = undefined
+    this.#healed.abort()
+    this.#healed = new AbortController()
     Object.assign(this.#busyUntilMs, { request: 0, answer: 0 })
     for (const link of this.#links) link.resetAfter = Infinity
   }
@@ -127,7 +131,8 @@ export class TcpProxy {
       const takesMs = (chunk.length / fault.bytesPerSecond) * 1_000
       const untilMs = Math.max(nowMs, this.#busyUntilMs[direction]) + takesMs
       this.#busyUntilMs[direction] = untilMs
-      await wait(untilMs - nowMs)
+      // What waits when it heals goes on at once.
+      await pause(untilMs - nowMs, this.#healed.signal)
     }
     if (link.silent.has(direction)) return
     const to = direction === 'request' ? link.server : link.client
