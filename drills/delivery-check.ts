@@ -9,7 +9,7 @@ import type { TopicRecord } from './topic-reader.ts'
 export type ProgressSample = SavedProgress & { atMs: number }
 
 /** When a record that was there was appended once more, by the broker's clock. */
-export type Repeat = { firstMs: number; atMs: number }
+type Repeat = { firstMs: number; atMs: number }
 
 export type DeliveryFigures = {
   committed: number

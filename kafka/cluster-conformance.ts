@@ -84,6 +84,11 @@ export function clusterConformance(open: OpenProducer, cluster: () => TestCluste
     await run.expectAllInOrder()
   }, 60_000)
 
+  succession(open, cluster)
+}
+
+/** What comes after a producer: itself, under another id; another one; nothing. */
+function succession(open: OpenProducer, cluster: () => TestCluster): void {
   test('goes on, in order, after it was quiet for so long that its producer id has expired', async () => {
     const sizes = { count: 200, keys: 7 }
     await using run = await startRun(cluster(), open, { sizes })

@@ -6,16 +6,14 @@ import { openMetrics } from 'service/metrics'
 import { exitLoudly, stopSignal } from 'service/stop'
 import { readConfig, retentionOf } from './config.ts'
 import { cursorSession } from './cursor.ts'
-import { parkingRoutes } from './parking-routes.ts'
-import { readParkedCounts } from './parking-table.ts'
 import { runRelay } from './relay.ts'
 import { openRelayMetrics, registerParkedGauges } from './relay-metrics.ts'
 import { newRelayState } from './relay-state.ts'
 import { readTableStatus } from './relay-table.ts'
 import { newMaintenanceState, openMaintenance } from './retention/maintenance.ts'
 import { registerPartitionMetrics, watchPartitions } from './retention/partition-status.ts'
-import { backlogBound, readiness, relayRoute } from './status.ts'
-import { switchRoutes } from './switching.ts'
+import { relayRoutes } from './routes.ts'
+import { backlogBound, readiness } from './status.ts'
 
 let log: Log | undefined
 try {
@@ -45,7 +43,7 @@ try {
   const metrics = openRelayMetrics(service.registry, state, () =>
     readTableStatus(pool, backlogBound),
   )
-  registerParkedGauges(service.registry, () => readParkedCounts(pool))
+  registerParkedGauges(service.registry, pool)
   const maintained = newMaintenanceState()
   const partitions = watchPartitions(pool, retentionOf(config), maintained)
   registerPartitionMetrics(service.registry, partitions, maintained)
@@ -53,11 +51,7 @@ try {
   await using http = await serveHttp({
     host: config.HOST,
     port: config.RELAY_PORT,
-    routes: [
-      relayRoute(pool, state, partitions),
-      ...switchRoutes(pool, config),
-      ...parkingRoutes(pool),
-    ],
+    routes: relayRoutes({ config, pool, state, partitions }),
     access,
     readiness: () => readiness(pool, partitions),
     log,

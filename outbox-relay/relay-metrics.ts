@@ -1,8 +1,9 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { modes } from './modes.ts'
-import type { ParkedCounts } from './parking-table.ts'
+import { readParkedCounts } from './parking-table.ts'
 import type { RelayState } from './relay-state.ts'
 import type { TableStatus } from './relay-table.ts'
+import type { Queryable } from './text-query.ts'
 
 export type RelayMetrics = ReturnType<typeof openRelayMetrics>
 
@@ -128,10 +129,7 @@ function registerTableGauges(registry: Registry, tableStatus: () => Promise<Tabl
 }
 
 /** What waits behind a refusal; without an answer it is left out. */
-export function registerParkedGauges(
-  registry: Registry,
-  parkedCounts: () => Promise<ParkedCounts>,
-): void {
+export function registerParkedGauges(registry: Registry, db: Queryable): void {
   const registers = [registry]
   const events = new Gauge({
     name: 'sluice_relay_parked_events',
@@ -143,7 +141,7 @@ export function registerParkedGauges(
     help: 'Aggregates with an event that Kafka refused, counted up to a bound',
     registers,
     async collect() {
-      const counts = await parkedCounts().catch(() => undefined)
+      const counts = await readParkedCounts(db).catch(() => undefined)
       this.reset()
       events.reset()
       if (counts === undefined) return
