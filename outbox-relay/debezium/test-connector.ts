@@ -3,7 +3,7 @@ import { type AddressInfo, connect as connectTo, createServer, type Socket } fro
 import { listConnectors, remove } from 'connect/connector'
 import { testConnect } from 'local-stack/test-connect'
 import { waitUntil } from 'local-stack/wait-until'
-import { connect, type Session, type TestOutbox } from '../test-outbox.ts'
+import { connect, type TestOutbox } from '../test-outbox.ts'
 
 // The connectors and slots of one test's database, seen and touched as a person would.
 
@@ -12,25 +12,25 @@ export type TestConnector = Awaited<ReturnType<typeof testConnector>>
 export async function testConnector(outbox: Pick<TestOutbox, 'superuserUrl'>) {
   const url = await testConnect()
   await using cleanup = new AsyncDisposableStack()
-  const superuser = cleanup.use(await connect(outbox.superuserUrl))
-  const oid = await value(
-    superuser,
-    'select oid from pg_database where datname = current_database()',
-  )
+  // A connection for each statement: a test may stop its server, or put another in its place.
+  const rowsOf = async (text: string) => {
+    await using superuser = await connect(outbox.superuserUrl)
+    return (await superuser.client.query<string[]>({ text, rowMode: 'array' })).rows
+  }
+  const value = async (text: string) => String((await rowsOf(text))[0]?.[0])
+  const oid = await value('select oid from pg_database where datname = current_database()')
   const connectors = async () =>
     (await listConnectors({ url }, 'sluice-outbox-')).filter((name) => name.includes(`-${oid}-`))
   const slots = async () => {
-    const { rows } = await superuser.client.query<{ slot_name: string }>(
-      `select slot_name from pg_replication_slots where database = current_database()`,
-    )
-    return rows.map((row) => row.slot_name)
+    const text = `select slot_name from pg_replication_slots where database = current_database()`
+    return (await rowsOf(text)).map(([name = '']) => name)
   }
   const dropSlots = () =>
     waitUntil(
       async () => {
-        await superuser.sql(`select pg_terminate_backend(active_pid) from pg_replication_slots
+        await rowsOf(`select pg_terminate_backend(active_pid) from pg_replication_slots
           where database = current_database() and active_pid is not null`)
-        await superuser.sql(`select pg_drop_replication_slot(slot_name) from pg_replication_slots
+        await rowsOf(`select pg_drop_replication_slot(slot_name) from pg_replication_slots
           where database = current_database()`)
         return (await slots()).length === 0
       },
@@ -46,17 +46,12 @@ export async function testConnector(outbox: Pick<TestOutbox, 'superuserUrl'>) {
     connectors,
     slots,
     dropSlots,
-    value: (text: string) => value(superuser, text),
-    sql: (text: string) => superuser.sql(text),
+    value,
+    sql: async (text: string) => void (await rowsOf(text)),
     /** A request that the connector's client has no word for. */
     put: async (path: string) => void (await fetch(`${url}${path}`, { method: 'PUT' })),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
-}
-
-async function value({ client }: Session, text: string): Promise<string> {
-  const { rows } = await client.query<string[]>({ text, rowMode: 'array' })
-  return String(rows[0]?.[0])
 }
 
 /** A way to the worker that can be closed and opened. */
