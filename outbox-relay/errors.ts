@@ -5,6 +5,7 @@ export type RelayErrorCode =
   | 'foreign_server'
   | 'lease_lost'
   | 'progress_fenced'
+  | 'publication_unfit'
   | 'relay_row_missing'
   | 'slot_lost'
   | 'slot_unusable'

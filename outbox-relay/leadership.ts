@@ -5,6 +5,7 @@ import { orAborted } from 'service/backoff'
 import type { Course } from './course.ts'
 import { type Cursor, defaultLimits, openCursor } from './cursor.ts'
 import type { Lease } from './lease.ts'
+import { type Names, namesOf } from './names.ts'
 import type { Polling } from './polling.ts'
 import type { Progress } from './progress.ts'
 import { ProgressSaver } from './progress-saver.ts'
@@ -30,6 +31,7 @@ const saveIntervalMs = 50
 export type Leadership = {
   pool: Pool
   lease: Lease
+  names: Names
   /** Aborts when the process is to stop, or the mode is to be another. */
   stop: AbortSignal
   course: Course
@@ -62,6 +64,7 @@ export async function openLeadership(
   options: LeadershipOptions,
 ): Promise<Leadership & AsyncDisposable> {
   const { config, pool, readers, lease, start, drained, onHealthy } = options
+  const names = await namesOf(pool, lease)
   await using cleanup = new AsyncDisposableStack()
   const client = await readers.connect()
   cleanup.defer(() => client.release(true))
@@ -98,6 +101,7 @@ export async function openLeadership(
   return {
     pool,
     lease,
+    names,
     stop: options.stop,
     course: options.course,
     notes: options,

@@ -10,14 +10,20 @@ import { removeMadeUpTo } from '../leftovers.ts'
 import type { Names } from '../names.ts'
 import { createSlot, dropSlots, withCdc } from '../slots.ts'
 import type { Step } from '../switch-table.ts'
+import type { Queryable } from '../text-query.ts'
+import { type Publication, readPublication } from './publication.ts'
 
-export type ConnectorWayOptions = { cdcUrl: string; connectUrl: string; names: Names }
+/** One epoch's connector. */
+type Own = { cdcUrl: string; connectUrl: string; names: Names }
+
+export type ConnectorWayOptions = Own & { db: Queryable }
 
 /** A connector that does not run yet, set to begin at a slot of its own. */
 export class WayToConnector implements Way<Names> {
   readonly cannot = 'the connector cannot begin'
   readonly #options: ConnectorWayOptions
   #begun = false
+  #publication: Publication = 'none'
 
   constructor(options: ConnectorWayOptions) {
     this.#options = options
@@ -32,6 +38,11 @@ export class WayToConnector implements Way<Names> {
     return this.#begun
   }
 
+  /** As it was before the slot was made. */
+  get publication(): Publication {
+    return this.#publication
+  }
+
   async clear(signal: AbortSignal): Promise<void> {
     const { names } = this.#options
     // Its own too, of a try that failed half-way.
@@ -39,8 +50,9 @@ export class WayToConnector implements Way<Names> {
   }
 
   async make(signal: AbortSignal, next: (step: Step) => Promise<void>): Promise<Names> {
-    const { cdcUrl, connectUrl, names } = this.#options
+    const { cdcUrl, connectUrl, db, names } = this.#options
     const connect: Connect = { url: connectUrl, signal }
+    this.#publication = await readPublication(db)
     this.#begun = true
     const lsn = await withCdc({ url: cdcUrl, signal }, (client) => createSlot(client, names.slot))
     await next('make connector')
@@ -61,13 +73,13 @@ export class WayToConnector implements Way<Names> {
 const removeMs = 3_000
 const dropMs = 1_500
 
-function dropOwn({ cdcUrl, names }: ConnectorWayOptions): Promise<void> {
+function dropOwn({ cdcUrl, names }: Own): Promise<void> {
   return withCdc({ url: cdcUrl, signal: AbortSignal.timeout(dropMs) }, (client) =>
     dropSlots(client, { upTo: names.epoch, endUse: true }),
   )
 }
 
-export type Leaving = ConnectorWayOptions & {
+export type Leaving = Own & {
   step: (step: Step) => Promise<void>
   onKept: (error: unknown) => void
 }

@@ -9,8 +9,8 @@ import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
 import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
 import { leaveConnector, WayToConnector } from './connector-entry.ts'
-import { type Names, namesOf } from '../names.ts'
 import type { Step } from '../switch-table.ts'
+import type { Publication } from './publication.ts'
 import { WatchedConnector } from './watched-connector.ts'
 
 // One leadership in debezium mode: polls until the handover, then a connector sends and this process
@@ -39,15 +39,14 @@ export async function leadByConnector(
   leadership: Leadership,
   mode: ConnectorMode,
 ): Promise<Progress> {
-  const { pool, lease, stop, notes, course, parked } = leadership
+  const { pool: db, lease, names, stop, notes, course, parked } = leadership
   const polling = { ...leadership.polling, start: await pollWhileParked(leadership, mode) }
   if (stop.aborted) return polling.start
-  const names = await namesOf(pool, lease)
   noteSource(notes, 'polling')
-  const way = new WayToConnector({ ...mode, names })
+  const way = new WayToConnector({ ...mode, db, names })
   const step = (name: Step) => course.step(name)
   const waiting = (why: string, whose?: string) => noteWaiting(notes, why, whose)
-  const handover = new Handover({ way, db: pool, step, waiting, signal: lease.lost })
+  const handover = new Handover({ way, db, step, waiting, signal: lease.lost })
   let ends = false
   try {
     const until = (batch: Batch) => parked.size > 0 || handover.covers(batch)
@@ -56,7 +55,7 @@ export async function leadByConnector(
     // Nothing is retained for a connector that nobody knows when to begin.
     if (parked.size > 0) throw aggregatesParked(parked.size)
     handover.take()
-    return await sendByConnector(leadership, { mode, names, start })
+    return await sendByConnector(leadership, { mode, publication: way.publication, start })
   } catch (error) {
     ends = isUnrecoverable(error) || lease.lost.aborted
     throw error
@@ -71,13 +70,13 @@ export async function leadByConnector(
   }
 }
 
-type Handed = { mode: ConnectorMode; names: Names; start: Progress }
+type Handed = { mode: ConnectorMode; publication: Publication; start: Progress }
 
 async function sendByConnector(leadership: Leadership, handed: Handed): Promise<Progress> {
   const { stop, lease, notes } = leadership
   const watched = watch(leadership, handed)
   try {
-    await begin(leadership, handed)
+    await begin(leadership, handed.mode.connectUrl)
     await watched.run()
   } catch (error) {
     lease.lost.throwIfAborted()
@@ -108,8 +107,8 @@ async function pollWhileParked(
 
 /** Everything before is published and saved: the connector takes over. */
 async function begin(
-  { lease, audit, notes, stop, course }: Leadership,
-  { mode: { connectUrl }, names: { slot, connector } }: Handed,
+  { lease, names: { slot, connector }, audit, notes, stop, course }: Leadership,
+  connectUrl: string,
 ): Promise<void> {
   await audit({
     action: 'stream_began',
@@ -124,8 +123,8 @@ async function begin(
 }
 
 function watch(
-  { polling, pool, lease, stop, notes, cursor }: Leadership,
-  { mode, names, start }: Handed,
+  { polling, pool, lease, names, stop, notes, cursor }: Leadership,
+  { mode, publication, start }: Handed,
 ): WatchedConnector {
   return new WatchedConnector({
     connectUrl: mode.connectUrl,
@@ -133,6 +132,7 @@ function watch(
     db: pool,
     cursor,
     start,
+    publication,
     saver: polling.saver,
     assertHeld: () => lease.assertHeld(),
     onPassed(progress, rows) {
@@ -146,11 +146,9 @@ function watch(
   })
 }
 
-function willNotSend(error: unknown): boolean {
-  return (
-    error instanceof RelayError && (error.code === 'slot_lost' || error.code === 'connector_lost')
-  )
-}
+const losses: readonly string[] = ['slot_lost', 'connector_lost', 'publication_unfit']
+
+const willNotSend = (error: unknown) => error instanceof RelayError && losses.includes(error.code)
 
 /** From the last checkpoint, until another mode is asked for or another leadership begins. */
 async function pollOn(

@@ -29,6 +29,7 @@ import {
   type Sighting,
 } from './connector-health.ts'
 import type { Names } from '../names.ts'
+import { type Publication, requireSamePublication } from './publication.ts'
 
 export type Watched = {
   connectUrl: string
@@ -36,6 +37,8 @@ export type Watched = {
   db: Queryable
   cursor: Pick<Cursor, 'visible' | 'proveGaps'>
   start: Progress
+  /** As it was before there was a slot. */
+  publication: Publication
   saver: { offer(confirmed: Progress): void; flush(): Promise<void> }
   /** Throws when the lease is not held. */
   assertHeld: () => void
@@ -80,8 +83,8 @@ export class WatchedConnector {
   }
 
   /**
-   * Watches until `stop` aborts; then progress is saved. Throws `slot_lost` and `connector_lost` when
-   * the connector will not send any more, and what the lease, the database or saving throws.
+   * Watches until `stop` aborts; then progress is saved. Throws `slot_lost`, `connector_lost` and
+   * `publication_unfit` when the connector will not send any more, or not all, and what the lease, the database or saving throws.
    */
   async run(): Promise<void> {
     const { saver, stop, lost } = this.#watched
@@ -120,7 +123,8 @@ export class WatchedConnector {
   }
 
   async #pass({ positions }: Checkpoint): Promise<void> {
-    const { cursor, saver, onPassed } = this.#watched
+    const { db, cursor, publication, saver, onPassed } = this.#watched
+    await requireSamePublication(db, publication)
     this.#progress = afterPublishing(this.#progress, positions)
     this.#pending = undefined
     if (this.#progress.gaps.length > 0) {

@@ -1,7 +1,6 @@
 import { backoffMs } from 'service/backoff'
 import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
-import { namesOf } from '../names.ts'
 import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
 import { noteProgress, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
@@ -25,8 +24,8 @@ export async function leadByLog(
   leadership: Leadership,
   { url, history }: { url: string; history: WalHistory },
 ): Promise<Progress> {
-  const { polling, pool, lease, stop, notes, course } = leadership
-  const { walSlot: slotName } = await namesOf(pool, lease)
+  const { polling, pool, lease, names, stop, notes, course } = leadership
+  const { walSlot: slotName } = names
   const { shortLived } = history
   await using handover = new Handover({
     way: wayToLog({ url, db: pool, epoch: lease.epoch, slotName }),
