@@ -1,7 +1,7 @@
 import type { Config } from './config.ts'
 import { leadByConnector } from './debezium/debezium-mode.ts'
 import type { Leadership } from './leadership.ts'
-import { Sweep } from './leftovers.ts'
+import { Sweep, sweepIntervalMs } from './leftovers.ts'
 import { poll } from './polling.ts'
 import type { Progress } from './progress.ts'
 import { noteSource } from './relay-state.ts'
@@ -33,20 +33,23 @@ async function leadOneMode(
   leadership: Leadership,
   { config, history }: Leading,
 ): Promise<Progress> {
-  const { course, pool: db, lease, notes } = leadership
-  const { CDC_DATABASE_URL: url, CONNECT_URL: connectUrl } = config
+  const { course, lease, names, notes } = leadership
+  const { CDC_DATABASE_URL: cdcUrl, CONNECT_URL: connectUrl } = config
   const { goal } = course
-  if (goal === 'debezium' && url !== undefined && connectUrl !== undefined) {
-    const standstillMs = config.RELAY_STANDSTILL_MS
-    return leadByConnector(leadership, { cdcUrl: url, connectUrl, standstillMs })
-  }
   await using beside = new AsyncDisposableStack()
-  if (goal === 'wal' && url !== undefined) {
-    // The way into the log removes the slots.
-    beside.use(new Sweep({ db, lease, log: notes.log, connectUrl }))
-    return await leadByLog(leadership, { url, history })
+  const sweep = (inUse: readonly string[], firstPauseMs = 0) =>
+    beside.use(new Sweep({ lease, names, log: notes.log, connectUrl, cdcUrl, inUse, firstPauseMs }))
+  if (goal === 'debezium' && cdcUrl !== undefined && connectUrl !== undefined) {
+    // The way to a connector begins by it.
+    sweep([names.slot, names.connector], sweepIntervalMs)
+    const standstillMs = config.RELAY_STANDSTILL_MS
+    return await leadByConnector(leadership, { cdcUrl, connectUrl, standstillMs })
   }
-  beside.use(new Sweep({ db, lease, log: notes.log, connectUrl, cdcUrl: url }))
+  if (goal === 'wal' && cdcUrl !== undefined) {
+    sweep([names.walSlot])
+    return await leadByLog(leadership, { url: cdcUrl, history })
+  }
+  sweep([])
   noteSource(notes, 'polling')
   await course.arrived()
   return await poll(leadership.polling)

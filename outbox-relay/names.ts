@@ -7,6 +7,9 @@ import { type Queryable, queryText } from './text-query.ts'
 
 export type Names = {
   epoch: string
+  /** What identifies the server, and the database on it. */
+  server: string
+  database: string
   /** Of the slots of the modes wal and debezium. */
   walSlot: string
   slot: string
@@ -26,9 +29,12 @@ export async function namesOf(
     timeoutMs: 5_000,
   })
   const oid = database?.[0] ?? ''
-  const connectorPrefix = `sluice-outbox-${row.serverIdentifier}-${oid}-`
+  const server = row.serverIdentifier
+  const connectorPrefix = `sluice-outbox-${server}-${oid}-`
   return {
     epoch,
+    server,
+    database: oid,
     walSlot: `sluice_wal_${oid}_${epoch}`,
     slot: `sluice_debezium_${oid}_${epoch}`,
     connector: `${connectorPrefix}${epoch}`,

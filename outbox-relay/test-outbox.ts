@@ -9,7 +9,9 @@ import {
   defaultLimits,
   openCursor,
 } from './cursor.ts'
+import { type Names, namesOf } from './names.ts'
 import type { Progress } from './progress.ts'
+import { readRelayRow } from './relay-table.ts'
 import type { OutboxRow } from './wire.ts'
 
 // What the tests with a database share: an outbox of their own, writers as the command side is one,
@@ -46,6 +48,11 @@ export async function testOutbox() {
     superuser: () => connect(databases.write()),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
+}
+
+/** What a relay of this database would call its slots and connectors. */
+export async function testNames({ pool }: TestOutbox, epoch: string): Promise<Names> {
+  return namesOf(pool, { epoch, row: await readRelayRow(pool) })
 }
 
 export type Session = Awaited<ReturnType<typeof connect>>

@@ -8,7 +8,7 @@ import {
 import type { Way } from '../handover.ts'
 import { removeMadeUpTo } from '../leftovers.ts'
 import type { Names } from '../names.ts'
-import { createSlot, dropSlots, withCdc } from '../slots.ts'
+import { createSlot, dropSlots, requireSeen, withCdc } from '../slots.ts'
 import type { Step } from '../switch-table.ts'
 import type { Queryable } from '../text-query.ts'
 import { type Publication, readPublication } from './publication.ts'
@@ -54,7 +54,9 @@ export class WayToConnector implements Way<Names> {
     const connect: Connect = { url: connectUrl, signal }
     this.#publication = await readPublication(db)
     this.#begun = true
-    const lsn = await withCdc({ url: cdcUrl, signal }, (client) => createSlot(client, names.slot))
+    const cdc = { url: cdcUrl, names, signal }
+    const lsn = await withCdc(cdc, (client) => createSlot(client, names.slot))
+    await requireSeen(db, names.slot)
     await next('make connector')
     const settings = { databaseUrl: cdcUrl, slotName: names.slot, connectorName: names.connector }
     await createStopped(connect, connectorConfiguration(settings))
@@ -73,9 +75,9 @@ export class WayToConnector implements Way<Names> {
 const removeMs = 3_000
 const dropMs = 1_500
 
-function dropOwn({ cdcUrl, names }: Own): Promise<void> {
-  return withCdc({ url: cdcUrl, signal: AbortSignal.timeout(dropMs) }, (client) =>
-    dropSlots(client, { upTo: names.epoch, endUse: true }),
+async function dropOwn({ cdcUrl, names }: Own): Promise<void> {
+  await withCdc({ url: cdcUrl, names, signal: AbortSignal.timeout(dropMs) }, (client) =>
+    dropSlots(client, { names, upTo: BigInt(names.epoch), endUse: true }),
   )
 }
 

@@ -155,13 +155,13 @@ async function pollOn(
   leadership: Leadership,
   { mode, start, why }: Handed & { why: string },
 ): Promise<Progress> {
-  const { polling, pool: db, lease, notes } = leadership
+  const { polling, lease, names, notes } = leadership
   noteConnector(notes, null)
   noteSlot(notes, null)
   noteSource(notes, 'polling')
   noteWaiting(notes, `polling sends until another leadership begins: ${why}`)
   await using beside = new AsyncDisposableStack()
-  beside.use(new Sweep({ ...mode, db, lease, log: notes.log }))
+  beside.use(new Sweep({ ...mode, lease, names, log: notes.log }))
   // Awaited here: what is used is closed when this function returns.
   return await poll({ ...polling, start })
 }

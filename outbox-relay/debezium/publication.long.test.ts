@@ -34,6 +34,7 @@ test.each([
   90_000,
 )
 
+// What was passed over comes late then: after the rows that the connector sent when it was back.
 test('a change that is changed back before anybody looks is noticed all the same', async () => {
   await using stage = await openStage(mode)
   await stage.makeTopic()
@@ -45,10 +46,9 @@ test('a change that is changed back before anybody looks is noticed all the same
   await session.sql('alter publication sluice_outbox add table outbox.events')
   await stage.insert(stage.history(3, 3, 5))
   await drained(relay, stage)
-  expect(await stage.findings()).toMatchObject(kept)
-  await using writer = await stage.session()
+  expect(await stage.findings()).toMatchObject({ ...kept, outOfOrder: expect.any(Number) })
   const ended = async () => {
-    const { rows } = await writer.client.query<{ reason: string }>(
+    const { rows } = await session.client.query<{ reason: string }>(
       `select reason from outbox.audit where action = 'stream_ended'`,
     )
     return rows[0]?.reason

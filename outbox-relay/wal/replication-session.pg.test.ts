@@ -4,8 +4,15 @@ import { openCursor } from '../cursor.ts'
 import { Handover } from '../handover.ts'
 import { afterProof, afterPublishing, progressFrom } from '../progress.ts'
 import { dropSlots, withCdc } from '../slots.ts'
-import { readingSession, type Session, type TestOutbox, testOutbox } from '../test-outbox.ts'
+import {
+  readingSession,
+  type Session,
+  testNames,
+  type TestOutbox,
+  testOutbox,
+} from '../test-outbox.ts'
 import { formatLsn } from './lsn.ts'
+import { ReplicationSession } from './replication-session.ts'
 import { readSlot } from './slot.ts'
 import { openProxy, through } from './test-proxy.ts'
 import { openSlot, readLog } from './test-log-reader.ts'
@@ -23,7 +30,7 @@ afterEach(async () => {
   await outbox[Symbol.asyncDispose]()
 })
 
-// Slots belong to the server, so those of other tests have other epochs.
+// Slots belong to the server, so those of other tests have other names.
 const epochFrom = () => Number.parseInt(new URL(outbox.cdcUrl).pathname.slice(-10), 16)
 
 test('a connection on which the server has gone silent is noticed, though it stays open', async () => {
@@ -75,26 +82,27 @@ test('the server is told how far it may forget', async () => {
 
 describe('a leader that begins', () => {
   test('ends the slots of earlier leaders, used or not, and leaves those of later ones', async () => {
-    const epoch = epochFrom()
-    await using earlier = (await openSlot(outbox.cdcUrl, `sluice_wal_${epoch - 1}`)).session
-    await using later = (await openSlot(outbox.cdcUrl, `sluice_wal_${epoch + 1}`)).session
-    await superuser.sql(
-      `select pg_create_logical_replication_slot('sluice_debezium_${epoch - 2}', 'pgoutput')`,
-    )
-    await superuser.sql(`select pg_create_logical_replication_slot('other_${epoch}', 'pgoutput')`)
+    const names = await testNames(outbox, '7')
+    const nameOf = async (epoch: number) => (await testNames(outbox, String(epoch))).walSlot
+    await using earlier = (await openSlot(outbox.cdcUrl, await nameOf(6))).session
+    await using later = (await openSlot(outbox.cdcUrl, await nameOf(8))).session
+    const other = `other_${names.database}_5`
+    for (const name of [`sluice_debezium_${names.database}_5`, other]) {
+      await superuser.sql(`select pg_create_logical_replication_slot('${name}', 'pgoutput')`)
+    }
     const { signal } = new AbortController()
-    await withCdc({ url: outbox.cdcUrl, signal }, (client) =>
-      dropSlots(client, { upTo: String(epoch), endUse: true }),
+    await withCdc({ url: outbox.cdcUrl, names, signal }, (client) =>
+      dropSlots(client, { names, upTo: 7n, endUse: true }),
     )
-    expect(await slotNames(superuser)).toEqual([`other_${epoch}`, `sluice_wal_${epoch + 1}`])
+    expect(await slotNames(superuser)).toEqual([other, await nameOf(8)])
     await expect(earlier.createSlot('x')).rejects.toThrow(/./)
     await later[Symbol.asyncDispose]()
-    await superuser.sql(`select pg_drop_replication_slot('other_${epoch}')`)
+    await superuser.sql(`select pg_drop_replication_slot('${other}')`)
   })
 
-  const handoverOf = (waiting: (why: string) => void, step = async () => {}) => {
-    const epoch = String(epochFrom())
-    const place = { url: outbox.cdcUrl, db: outbox.pool, epoch, slotName: `sluice_wal_${epoch}` }
+  const handoverOf = async (waiting: (why: string) => void, step = async () => {}) => {
+    const names = await testNames(outbox, '7')
+    const place = { url: outbox.cdcUrl, db: outbox.pool, names }
     const { signal } = new AbortController()
     return new Handover({ way: wayToLog(place), db: outbox.pool, step, waiting, signal })
   }
@@ -104,7 +112,7 @@ describe('a leader that begins', () => {
     await using writer = await outbox.writer()
     const cursor = openCursor(reading.client)
     const waits: string[] = []
-    await using handover = handoverOf((why) => waits.push(why))
+    await using handover = await handoverOf((why) => waits.push(why))
     const read = async () => handover.covers(await cursor.read({ next: 1n, gaps: [] }))
     expect(await read()).toBe(false)
     await waitUntil(async () => (await slotNames(superuser)).length === 1, { what: 'a slot' })
@@ -124,7 +132,7 @@ describe('a leader that begins', () => {
     const notHeld = async () => {
       throw new Error('the lease is lost')
     }
-    await using handover = handoverOf((why) => waits.push(why), notHeld)
+    await using handover = await handoverOf((why) => waits.push(why), notHeld)
     handover.covers(await openCursor(reading.client).read({ next: 1n, gaps: [] }))
     await waitUntil(() => waits.length > 0, { what: 'it to be told' })
     expect(waits[0]).toMatch(/the lease is lost/)
@@ -160,4 +168,20 @@ describe('a gap of the log', () => {
     progress = afterPublishing(progress, [3n])
     expect(progress).toEqual({ next: 5n, gaps: [] })
   })
+})
+
+test('a session that ends while its slot is being made leaves none, though the wait goes on', async () => {
+  await using writer = await outbox.writer()
+  await writer.sql('begin')
+  await writer.insert({ aggregateId: 'long', version: 1 })
+  const session = await ReplicationSession.open(outbox.cdcUrl)
+  const making = session.createSlot(`making_${epochFrom()}`)
+  making.catch(() => {})
+  await waitUntil(async () => (await slotNames(superuser)).length === 1, { what: 'the slot' })
+  await session[Symbol.asyncDispose]()
+  await waitUntil(async () => (await slotNames(superuser)).length === 0, {
+    what: 'the slot to go with its connection',
+    deadlineMs: 15_000,
+  })
+  await writer.sql('rollback')
 })

@@ -1,16 +1,13 @@
-import { RelayError } from '../errors.ts'
 import type { Way } from '../handover.ts'
-import { dropSlots, withCdc } from '../slots.ts'
+import type { Names } from '../names.ts'
+import { dropSlots, requireSeen, withCdc } from '../slots.ts'
 import type { Queryable } from '../text-query.ts'
 import { ReplicationSession, type Slot } from './replication-session.ts'
-import { readSlot } from './slot.ts'
 
 export type LogWayOptions = {
   url: string
   db: Queryable
-  /** In the slot's name too: slots of later epochs are never touched. */
-  epoch: string
-  slotName: string
+  names: Names
 }
 
 /** The next leader removes what could not be removed within it. */
@@ -20,19 +17,22 @@ export type Entered = { session: ReplicationSession; slot: Slot }
 
 /** A walsender of this relay's own, with a temporary slot. */
 export function wayToLog(options: LogWayOptions): Way<Entered> {
-  const { url, db, epoch, slotName } = options
+  const { url, db, names } = options
+  const slotName = names.walSlot
   let session: ReplicationSession | undefined
   let begun = false
   const close = async () => session?.[Symbol.asyncDispose]()
-  const drop = (signal: AbortSignal) =>
-    withCdc({ url, signal }, (client) => dropSlots(client, { upTo: epoch, endUse: true }))
+  const drop = async (signal: AbortSignal) => {
+    const old = { names, upTo: BigInt(names.epoch), endUse: true }
+    await withCdc({ url, names, signal }, (client) => dropSlots(client, old))
+  }
   return {
     slotName,
     cannot: 'the log cannot be read',
     clear: drop,
     async unmake() {
       await close()
-      // Its walsender may wait for a transaction, and not see that nobody is left.
+      // Its walsender may wait for a transaction, and see only after seconds that nobody is left.
       if (begun) await drop(AbortSignal.timeout(unmakeMs)).catch(() => {})
     },
     async make(signal) {
@@ -42,12 +42,8 @@ export function wayToLog(options: LogWayOptions): Way<Entered> {
       signal.throwIfAborted()
       begun = true
       const slot = await session.createSlot(slotName)
-      if ((await readSlot(db, slotName)) !== undefined) return { session, slot }
-      throw new RelayError(
-        'slot_unusable',
-        `slot ${slotName} was made and is not to be seen from the write database: ` +
-          'CDC_DATABASE_URL leads to another server or database than WRITE_DATABASE_URL',
-      )
+      await requireSeen(db, slotName)
+      return { session, slot }
     },
   }
 }

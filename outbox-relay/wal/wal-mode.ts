@@ -28,7 +28,7 @@ export async function leadByLog(
   const { walSlot: slotName } = names
   const { shortLived } = history
   await using handover = new Handover({
-    way: wayToLog({ url, db: pool, epoch: lease.epoch, slotName }),
+    way: wayToLog({ url, db: pool, names }),
     db: pool,
     step: (name) => course.step(name),
     firstPauseMs: shortLived === 0 ? 0 : backoffMs(shortLived, { firstMs: 500, capMs: 30_000 }),
