@@ -26,6 +26,8 @@ beforeEach(async () => {
   superuser = await outbox.superuser()
 })
 afterEach(async () => {
+  // Held by a walsender for a moment longer than by its session.
+  await waitUntil(async () => (await slotNames(superuser)).length === 0, { what: 'no slots' })
   await superuser[Symbol.asyncDispose]()
   await outbox[Symbol.asyncDispose]()
 })

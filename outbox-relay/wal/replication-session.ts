@@ -26,6 +26,8 @@ const sessionSettings = {
   // While it passes over a large transaction of others, a walsender listens to us only after half of
   // this since it last did: the default of a minute would look like silence.
   wal_sender_timeout: '10s',
+  // While it makes a slot, the server waits for transactions, and would not see that we are gone.
+  client_connection_check_interval: '1s',
 }
 
 /** How often the server is told how far we are, and asked to show that it is there. */
@@ -87,14 +89,15 @@ export class ReplicationSession {
 
   /**
    * Makes the slot. Waits until every transaction that was running has ended, however long that is;
-   * closing the session ends the wait. Throws `slot_unusable`, saying what to set.
+   * closing the session ends the wait, soon. By SQL, since the protocol's own command listens to nobody
+   * while it waits. Throws `slot_unusable`, saying what to set.
    */
   async createSlot(name: string): Promise<Slot> {
     try {
-      const { rows } = await this.#client.query<{ slot_name: string; consistent_point: string }>(
-        `CREATE_REPLICATION_SLOT ${identifier(name)} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')`,
+      const { rows } = await this.#client.query<{ lsn: string }>(
+        `select lsn from pg_create_logical_replication_slot('${identifier(name)}', 'pgoutput', true)`,
       )
-      return { name, consistentPoint: parseLsn(rows[0]?.consistent_point ?? '') }
+      return { name, consistentPoint: parseLsn(rows[0]?.lsn ?? '') }
     } catch (error) {
       throw slotProblem(error)
     }
