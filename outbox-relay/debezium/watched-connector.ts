@@ -141,12 +141,12 @@ export class WatchedConnector {
 
   #judge(stillMs: number): void {
     const { notes, standstillMs, names } = this.#watched
-    if (stillMs < standstillMs || this.#standsStill) return
-    this.#standsStill = true
-    noteStandstill(
-      notes,
-      `${this.#describe()}, and slot ${names.slot} has not moved for ${Math.round(stillMs / 1_000)} s`,
-    )
+    const standsStill = stillMs >= standstillMs
+    if (standsStill === this.#standsStill) return
+    this.#standsStill = standsStill
+    const seconds = Math.round(stillMs / 1_000)
+    const what = `${this.#describe()}, and slot ${names.slot} has not moved for ${seconds} s`
+    if (standsStill) noteStandstill(notes, what)
     this.#say()
   }
 
