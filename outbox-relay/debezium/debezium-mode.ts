@@ -1,6 +1,7 @@
 import { connectAnswers, resume } from 'connect/connector'
+import { backoffMs } from 'service/backoff'
 import type { Batch } from '../cursor.ts'
-import { isUnrecoverable, RelayError } from '../errors.ts'
+import { isUnrecoverable, RelayError, type RelayErrorCode } from '../errors.ts'
 import { Handover } from '../handover.ts'
 import type { Leadership } from '../leadership.ts'
 import { Sweep } from '../leftovers.ts'
@@ -30,32 +31,58 @@ export async function whyNoConnector(
   return answers ? undefined : `mode debezium needs Kafka Connect, and none answers at ${origin}`
 }
 
+/** A connector that sent this long has shown that the next one is worth an early try. */
+const steadyMs = 60_000
+const againBackoff = { firstMs: 1_000, capMs: 60_000 }
+
 /**
  * Returns when another mode is wanted or the process is to stop, with connector and slot removed as far
- * as that can be done soon. Throws what polling throws, and what the lease and the database do; the next
- * leadership then begins as every other does.
+ * as that can be done soon. A connector that lost its slot is followed by another. Throws what polling
+ * throws, and what the lease and the database do; the next leadership then begins as every other does.
  */
 export async function leadByConnector(
   leadership: Leadership,
   mode: ConnectorMode,
 ): Promise<Progress> {
+  let { start } = leadership.polling
+  noteSource(leadership.notes, 'polling')
+  for (let shortLived = 0; ;) {
+    const begunMs = performance.now()
+    const firstPauseMs = shortLived === 0 ? 0 : backoffMs(shortLived, againBackoff)
+    const polling = { ...leadership.polling, start }
+    const sent = await leadOnce({ ...leadership, polling }, { ...mode, firstPauseMs })
+    start = sent.progress
+    if (!sent.again || leadership.stop.aborted) return start
+    shortLived = performance.now() - begunMs < steadyMs ? shortLived + 1 : 1
+  }
+}
+
+/** What is published, and whether another connector is to follow. */
+type Sent = { progress: Progress; again: boolean }
+
+async function leadOnce(
+  leadership: Leadership,
+  { firstPauseMs, ...mode }: ConnectorMode & { firstPauseMs: number },
+): Promise<Sent> {
   const { pool: db, lease, names, stop, notes, course, parked } = leadership
   const polling = { ...leadership.polling, start: await pollWhileParked(leadership, mode) }
-  if (stop.aborted) return polling.start
-  noteSource(notes, 'polling')
+  if (stop.aborted) return { progress: polling.start, again: false }
   const way = new WayToConnector({ ...mode, db, names })
   const step = (name: Step) => course.step(name)
   const waiting = (why: string, whose?: string) => noteWaiting(notes, why, whose)
-  const handover = new Handover({ way, db, step, waiting, signal: lease.lost })
+  const handover = new Handover({ way, db, firstPauseMs, step, waiting, signal: lease.lost })
   let ends = false
   try {
     const until = (batch: Batch) => parked.size > 0 || handover.covers(batch)
     const start = await poll({ ...polling, until })
-    if (stop.aborted) return start
+    if (stop.aborted) return { progress: start, again: false }
     // Nothing is retained for a connector that nobody knows when to begin.
-    if (parked.size > 0) throw aggregatesParked(parked.size)
+    ends = parked.size > 0
+    if (ends) return { progress: start, again: true }
     handover.take()
-    return await sendByConnector(leadership, { mode, publication: way.publication, start })
+    const sent = await sendByConnector(leadership, { mode, publication: way.publication, start })
+    ends = sent.again
+    return sent
   } catch (error) {
     ends = isUnrecoverable(error) || lease.lost.aborted
     throw error
@@ -63,7 +90,7 @@ export async function leadByConnector(
     await handover[Symbol.asyncDispose]()
     const onKept = (error: unknown) =>
       notes.log.warn({ event: 'leftovers_kept', err: error }, 'the next sender removes it')
-    // Nothing is retained for a relay that is off. One that begins again begins by removing it.
+    // Nothing is retained for a relay that is off, or waits. The next one begins by removing the rest.
     if (way.begun && (stop.aborted || ends)) await leaveConnector({ ...mode, names, step, onKept })
     noteConnector(notes, null)
     noteSlot(notes, null)
@@ -72,7 +99,7 @@ export async function leadByConnector(
 
 type Handed = { mode: ConnectorMode; publication: Publication; start: Progress }
 
-async function sendByConnector(leadership: Leadership, handed: Handed): Promise<Progress> {
+async function sendByConnector(leadership: Leadership, handed: Handed): Promise<Sent> {
   const { stop, lease, notes } = leadership
   const watched = watch(leadership, handed)
   try {
@@ -80,16 +107,22 @@ async function sendByConnector(leadership: Leadership, handed: Handed): Promise<
     await watched.run()
   } catch (error) {
     lease.lost.throwIfAborted()
-    if (stop.aborted) return watched.progress
+    const { progress } = watched
+    if (stop.aborted) return { progress, again: false }
     const why = (error as Error).message
     notes.metrics.streamLosses.inc()
     const ended = { action: 'stream_ended', before: 'debezium', after: 'polling', reason: why }
     // The epoch may be over, or the server away: the log of this process has it then.
     await leadership.audit(ended).catch(() => {})
-    if (!willNotSend(error)) throw error
-    return await pollOn(leadership, { ...handed, start: watched.progress, why })
+    if (hasCode(error, 'slot_lost', 'publication_unfit')) {
+      noteSource(notes, 'polling')
+      noteWaiting(notes, `polling sends until the connector begins again: ${why}`)
+      return { progress, again: true }
+    }
+    if (!hasCode(error, 'connector_lost')) throw error
+    return { progress: await pollOn(leadership, { ...handed, start: progress, why }), again: false }
   }
-  return watched.progress
+  return { progress: watched.progress, again: false }
 }
 
 /** A connector would pass over what waits: until it is released, polling sends. */
@@ -146,9 +179,8 @@ function watch(
   })
 }
 
-const losses: readonly string[] = ['slot_lost', 'connector_lost', 'publication_unfit']
-
-const willNotSend = (error: unknown) => error instanceof RelayError && losses.includes(error.code)
+const hasCode = (error: unknown, ...codes: readonly RelayErrorCode[]) =>
+  error instanceof RelayError && codes.includes(error.code)
 
 /** From the last checkpoint, until another mode is asked for or another leadership begins. */
 async function pollOn(
