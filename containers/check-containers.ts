@@ -1,6 +1,14 @@
 import { parseArgs } from 'node:util'
-import { checkBank, checkDeposit, checkRead, checkRelay, checkRepair } from './bank-checks.ts'
-import { openBankClient } from './bank-client.ts'
+import { waitUntil } from 'local-stack'
+import {
+  checkBank,
+  checkDeposit,
+  checkRead,
+  checkRelay,
+  checkRepair,
+  type Known,
+} from './bank-checks.ts'
+import { type BankClient, openBankClient } from './bank-client.ts'
 import { CheckFailed, openChecks, type Checks } from './checks.ts'
 import { readComposeFile } from './compose-file.ts'
 import { openComposeProject, type ComposeProject } from './compose-project.ts'
@@ -97,10 +105,11 @@ async function checkCompose(checks: Checks, compose: readonly string[]): Promise
     await checks.must('it comes up again', () => project.up())
     await checks.must('everything is healthy again', () => project.healthy(longRunning))
     await checkRead(checks, bank, known)
-    await checkDeposit(checks, bank, known)
+    const after = await checkDeposit(checks, bank, known)
     await checks.must('Connect joins, and has the connector for PostgreSQL', () =>
       checkConnect(project),
     )
+    await checkDebezium(checks, { project, bank, known: after })
   } finally {
     const remove = async () => project[Symbol.asyncDispose]()
     if (signal.aborted) await remove()
@@ -123,12 +132,31 @@ async function forgetAccount(project: ComposeProject, id: string): Promise<void>
 }
 
 async function checkConnect(project: ComposeProject): Promise<void> {
-  await project.up('connect')
+  await project.up(['connect'])
   await project.healthy(['connect'])
   const response = await fetch(`${project.url('CONNECT_PORT')}/connector-plugins`, { signal })
   const plugins = await response.text()
   if (response.ok && plugins.includes('io.debezium.connector.postgresql')) return
   throw new ContainersError('unexpected_answer', `its plugins: ${response.status} ${plugins}`)
+}
+
+type Debezium = { project: ComposeProject; bank: BankClient; known: Known }
+
+async function checkDebezium(checks: Checks, { project, bank, known }: Debezium): Promise<void> {
+  await checks.must('RELAY_MODE=debezium, and a connector sends', async () => {
+    await project.up(['outbox-relay'], { RELAY_MODE: 'debezium' })
+    const sends = async () => {
+      const { source } = (await bank.relay()).body as { source?: string }
+      return source === 'debezium'
+    }
+    await waitUntil(sends, {
+      what: 'a connector to send',
+      deadlineMs: 90_000,
+      intervalMs: 500,
+      signal,
+    })
+  })
+  await checkDeposit(checks, bank, known)
 }
 
 async function checkTests(checks: Checks): Promise<void> {

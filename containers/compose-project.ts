@@ -26,8 +26,11 @@ export type ComposeProject = AsyncDisposable & {
   name: string
   url(port: PortVariable): string
   build(): Promise<void>
-  /** Starts what is given, or everything without a profile; images are pulled when missing. */
-  up(...services: string[]): Promise<void>
+  /**
+   * Starts what is given, or everything without a profile; images are pulled when missing. What `changed`
+   * changes of a service that runs starts it anew.
+   */
+  up(services?: readonly string[], changed?: Readonly<Record<string, string>>): Promise<void>
   /** Waits until Docker calls each of them healthy. Throws `container_unhealthy`. */
   healthy(services: readonly string[]): Promise<void>
   /** Removes the containers and keeps the volumes. */
@@ -49,9 +52,9 @@ export async function openComposeProject(
   )
   const environment = { ...process.env, ...ports, COMPOSE_PROFILES: '' }
   const base = [...compose, '-p', name, '-f', fileURLToPath(composePath), '--profile', 'debezium']
-  const run = (args: readonly string[], timeoutMs: number, patient = false) =>
+  const run = (args: readonly string[], timeoutMs: number, patient = false, changed = {}) =>
     runCommand([...base, ...args], {
-      environment,
+      environment: { ...environment, ...changed },
       timeoutMs,
       // Cleaning up goes on after an interruption.
       ...(patient ? {} : { signal }),
@@ -64,10 +67,10 @@ export async function openComposeProject(
       // One of the services that share the image: the others find it made.
       await run(['build', 'migrate'], imagesMs)
     },
-    async up(...services) {
-      const without = services.length > 0 ? services : await ordinaryServices(run)
+    async up(services, changed) {
+      const named = services ?? (await ordinaryServices(run))
       try {
-        await run(['up', '-d', '--no-build', ...without], imagesMs)
+        await run(['up', '-d', '--no-build', ...named], imagesMs, false, changed)
       } catch (cause) {
         signal.throwIfAborted()
         // Compose names the service that failed, and not what it said.

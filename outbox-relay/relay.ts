@@ -33,6 +33,8 @@ export type RelayOptions = {
 
 // After the stop, for what is in flight. Then it is given up, which at worst repeats it.
 const drainMs = 5_000
+/** How often RELAY_MODE asks again for what was refused. */
+const askIntervalMs = 5_000
 
 /** What one process knows beside the tables. */
 type Memory = {
@@ -94,7 +96,7 @@ async function leadOnce(attempt: Attempt): Promise<void> {
   ended.defer(() => noteLeading(attempt, lease, false))
   noteLeading(attempt, lease, true)
   const start = await trustedProgress(attempt, lease)
-  await askByVariable(attempt, lease)
+  await using _ = await askByVariable(attempt, lease)
   await using course = await openCourse(attempt, lease)
   const save = async (epoch: string, changes: Changes) => {
     const saved = await saveWithHeld(pool, { epoch, leader: attempt.me }, changes)
@@ -124,16 +126,44 @@ async function trustedProgress(attempt: Attempt, lease: Lease): Promise<Progress
   return progressFrom(1n, [])
 }
 
-/** RELAY_MODE asks as anybody may. What is away when it asks refuses it; it asks again at the next start. */
-async function askByVariable({ config, pool, me, stop, ...notes }: Attempt, lease: Lease) {
+/**
+ * RELAY_MODE asks as anybody may. What is away refuses it, and may only be slower to start than this
+ * process: it is asked again beside the leadership, until somebody asks for another mode.
+ */
+async function askByVariable(attempt: Attempt, lease: Lease): Promise<AsyncDisposable> {
+  const { config, pool, me, stop } = attempt
+  const closed = new AbortController()
+  const ended = AbortSignal.any([closed.signal, lease.lost, stop])
   const mode = askedBy(config.RELAY_MODE, lease.row)
-  if (mode === undefined) return
-  const refusal = await whyNotNow(mode, config, stop)
-  if (refusal === undefined) {
+  const ask = async () => {
+    if (mode === undefined) return undefined
+    const refusal = await whyNotNow(mode, config, ended)
+    if (refusal !== undefined) return refusal
     const reason = `RELAY_MODE is ${mode}`
     await askForMode(pool, { mode, actor: me, reason, epoch: lease.epoch })
-  } else {
-    noteRefusal(notes, `${refusal}: the mode stays ${lease.row.mode}`)
+    return undefined
+  }
+  const keepAsking = async () => {
+    for (;;) {
+      await pause(askIntervalMs, ended)
+      if (ended.aborted) return
+      try {
+        const course = await readCourse(pool)
+        if (course.mode !== lease.row.mode || course.switching !== null) return
+        if ((await ask()) === undefined) return
+      } catch {
+        // The lease tells when the server is away for long.
+      }
+    }
+  }
+  const refusal = await ask()
+  if (refusal !== undefined) noteRefusal(attempt, `${refusal}: the mode stays ${lease.row.mode}`)
+  const asking = refusal === undefined ? undefined : keepAsking()
+  return {
+    async [Symbol.asyncDispose]() {
+      closed.abort()
+      await asking
+    },
   }
 }
 
