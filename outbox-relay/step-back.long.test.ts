@@ -1,7 +1,7 @@
 import { waitUntil } from 'local-stack/wait-until'
 import { describe, expect, test } from 'vitest'
 import { openForwarder } from './test-forwarder.ts'
-import { quickModes } from './test-modes.ts'
+import { testedModes } from './test-modes.ts'
 import { connect } from './test-outbox.ts'
 import type { RelayProcess } from './test-relay.ts'
 import { openServer, ownServers, placeAt } from './test-server.ts'
@@ -13,7 +13,7 @@ import { kept } from './test-topic.ts'
 
 const accounts = 5
 
-describe.runIf(ownServers).each(quickModes)('in mode $name', (mode) => {
+describe.runIf(ownServers).each(testedModes)('in mode $name', (mode) => {
   test('a standby that lagged is promoted: all of it again, then what is new', async () => {
     await using primary = await openServer()
     await using standby = await primary.openStandby()

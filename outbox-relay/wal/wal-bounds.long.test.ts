@@ -1,11 +1,10 @@
-import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
 import { testBrokers } from 'local-stack/test-databases'
-import { ensureTestJars } from 'local-stack/test-servers'
 import { waitUntil } from 'local-stack/wait-until'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type TestOutbox, testOutbox } from '../test-outbox.ts'
 import { ownServer } from './test-own-server.ts'
 import { openProxy, through } from './test-proxy.ts'
+import { silentKafka } from './test-silent-kafka.ts'
 import {
   complete,
   drained,
@@ -22,51 +21,6 @@ beforeEach(async () => {
   outbox = await testOutbox()
 })
 afterEach(() => outbox[Symbol.asyncDispose]())
-
-/** A broker that can be reached only through a proxy, so that it can fall silent. */
-async function silentKafka() {
-  await using cleanup = new AsyncDisposableStack()
-  const dataFolder = cleanup.use(await openDataFolder())
-  const [port = 0, controllerPort = 0] = await findFreePorts(2)
-  const proxy = cleanup.use(await openProxy(port))
-  const found = findJava(process.env)
-  const java = 'java' in found ? found.java : 'java'
-  const kafka = await startKafka({
-    dataFolder,
-    jars: await ensureTestJars(),
-    java,
-    port,
-    controllerPort,
-    advertisedPort: proxy.port,
-    quickStart: true,
-  })
-  cleanup.defer(kafka.stop)
-  const kept = cleanup.move()
-  return { proxy, brokers: kafka.brokers, [Symbol.asyncDispose]: () => kept.disposeAsync() }
-}
-
-test(
-  '200,000 rows in one transaction pass through a heap of 96 MB',
-  { timeout: 240_000 },
-  async () => {
-    const wal = await openWalTest({ brokers: testBrokers(), ...outbox })
-    const { aggregateType } = wal
-    await using writer = await wal.superuser()
-    await using relay = await wal.relay({
-      NODE_OPTIONS: '--max-old-space-size=96',
-      RELAY_LEASE_MS: '10000',
-    })
-    await streaming(relay)
-    const payloadBytes = 500
-    await writeHistory(writer, { aggregateType, accounts: 200, from: 1, to: 1_000, payloadBytes })
-    await drained(relay, writer)
-    const { epoch, source, lastError } = await relay.status()
-    expect({ epoch, source, lastError }).toEqual({ epoch: '1', source: 'wal', lastError: null })
-    const dump = await wal.dump()
-    expect(new Set(dump.map(({ key, headers }) => `${key} ${headers[2]?.[1]}`)).size).toBe(200_000)
-    process.stdout.write(`resident ${Math.round((await residentBytes(relay)) / 1e6)} MB\n`)
-  },
-)
 
 test(
   'a replication connection that falls silent is given up, and polling sends',
@@ -143,6 +97,46 @@ describe('while Kafka is away', () => {
         const from = Number(key.slice(2)) <= 5 ? 1 : 101
         expect(versions).toEqual(Array.from({ length: 501 - from }, (_, n) => from + n))
       }
+    },
+  )
+
+  test(
+    'the server is not told of rows that Kafka has not confirmed, and is once it has',
+    { timeout: 120_000 },
+    async () => {
+      await using kafka = await silentKafka()
+      const wal = await openWalTest({ brokers: kafka.brokers, ...outbox })
+      const { aggregateType } = wal
+      await using writer = await wal.superuser()
+      await using relay = await wal.relay({ RELAY_LEASE_MS: '120000' })
+      await streaming(relay)
+      await writer.sql('alter table outbox.events alter column payload set storage external')
+      const { rows } = await writer.client.query<{ place: string }>(
+        'select pg_current_wal_insert_lsn()::text as place',
+      )
+      const told = async () => {
+        const { rows: slots } = await writer.client.query<{ bytes: string }>(
+          `select pg_wal_lsn_diff(confirmed_flush_lsn, $1::pg_lsn)::text as bytes
+             from pg_replication_slots where database = current_database()`,
+          [rows[0]?.place],
+        )
+        return Number(slots[0]?.bytes)
+      }
+      kafka.proxy.silence()
+      const silentMs = performance.now()
+      // One transaction, whose commit is at its end: beyond its own 3 MB.
+      const payloadBytes = 10_000
+      await writeHistory(writer, { aggregateType, accounts: 10, from: 1, to: 30, payloadBytes })
+      // Many times what is between two words to the server.
+      const outlasted = async () => {
+        expect(await told()).toBeLessThan(3_000_000)
+        return performance.now() - silentMs > 6_000
+      }
+      await waitUntil(outlasted, { what: 'some time', deadlineMs: 20_000, intervalMs: 100 })
+      kafka.proxy.heal()
+      await drained(relay, writer)
+      await waitUntil(async () => (await told()) >= 3_000_000, { what: 'it to be told' })
+      expect((await relay.status()).epoch).toBe('1')
     },
   )
 
