@@ -1,3 +1,4 @@
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openCursor } from '../cursor.ts'
 import { readingSession, type Session, type TestOutbox, testOutbox } from '../test-outbox.ts'
@@ -17,6 +18,7 @@ async function stream() {
   const name = `test_${new URL(outbox.cdcUrl).pathname.slice(-10)}`
   const opened = await openSlot(outbox.cdcUrl, name)
   return Object.assign(readLog(opened), {
+    session: opened.session,
     [Symbol.asyncDispose]: () => opened.session[Symbol.asyncDispose](),
   })
 }
@@ -38,20 +40,37 @@ const times = [
   '1999-12-31 23:59:59.999999-12',
 ]
 
-/** One row per payload and time, each third one in a transaction of its own. */
-async function insertAll({ client }: Session): Promise<number> {
-  let version = 0
-  for (const payload of payloads) {
-    for (const time of times) {
-      await client.query(
-        `insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload,
-            source, specversion, traceparent, correlationid, causationid, occurred_at)
-         values (gen_random_uuid(), 'acc''ount', $1, $2, 'T.v1', $3, 'urn:x', '1.0', $4, '', ' ', $5)`,
-        [`Zoë's "☃"\n\\`, (version += 1), payload, 'tab\there', time],
-      )
-    }
+type Written = { text: string; payload: string; time: string }
+
+const chosen: readonly Written[] = payloads.flatMap((payload) =>
+  times.map((time) => ({ text: `Zoë's "☃"\n\\`, payload, time })),
+)
+
+/** Any text and any JSON that the table takes, at any microsecond. */
+const anything: fc.Arbitrary<Written> = fc.record({
+  text: fc.string({ unit: 'grapheme' }).filter((text) => !text.includes('\0')),
+  payload: fc.oneof(
+    fc.json(),
+    fc.string({ unit: 'grapheme' }).map((text) => JSON.stringify(text)),
+  ),
+  time: fc
+    .tuple(
+      fc.date({ min: new Date('1900-01-01Z'), max: new Date('2200-01-01Z'), noInvalidDate: true }),
+      fc.nat(999),
+    )
+    .map(([date, us]) => date.toISOString().replace('Z', `${String(us).padStart(3, '0')}Z`)),
+})
+
+/** Each row in a transaction of its own. */
+async function insertAll({ client }: Session, rows: readonly Written[]): Promise<void> {
+  for (const [n, { text, payload, time }] of rows.entries()) {
+    await client.query(
+      `insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload,
+          source, specversion, traceparent, correlationid, causationid, occurred_at)
+       values (gen_random_uuid(), 'acc''ount', $1, $2, 'T.v1', $3, $1, '1.0', $4, '', ' ', $5)`,
+      [text, n + 1, payload, 'tab\there', time],
+    )
   }
-  return version
 }
 
 /** The rows of test_decoding's text, which is the server's own and knows nothing of our decoder. */
@@ -88,7 +107,10 @@ test('the log brings what test_decoding finds in it, and what polling reads in t
   await superuser.sql(`select pg_create_logical_replication_slot('${slot}', 'test_decoding', true)`)
   await using log = await stream()
   await using writer = await outbox.writer()
-  const count = await insertAll(writer)
+  const seed = Date.now()
+  const written = [...chosen, ...fc.sample(anything, { seed, numRuns: 300 })]
+  const count = written.length
+  await insertAll(writer, written)
   await log.until(BigInt(count))
 
   const { rows: changes } = await superuser.client.query<{ data: string }>(
@@ -97,14 +119,18 @@ test('the log brings what test_decoding finds in it, and what polling reads in t
   const judged = rowsOf(changes.map(({ data }) => data)).map((row) =>
     wireOrder.map((name) => (name === 'occurred_at' ? wireTime(row[name] ?? '') : row[name])),
   )
-  expect(judged).toHaveLength(count)
+  expect(judged, `seed ${seed}`).toHaveLength(count)
   expect(Object.keys(rowsOf([changes[1]?.data ?? ''])[0] ?? {})).toEqual(tableColumns)
-  expect(log.rows).toEqual(judged)
+  expect(log.rows, `seed ${seed}`).toEqual(judged)
 
   await using reading = await readingSession(outbox.relayUrl)
-  const polled = await openCursor(reading.client).read({ next: 1n, gaps: [] })
-  const more = await openCursor(reading.client).read(polled.after)
-  expect(log.rows).toEqual([...polled.rows, ...more.rows])
+  const cursor = openCursor(reading.client)
+  const polled: OutboxRow[] = []
+  for (let batch = await cursor.read({ next: 1n, gaps: [] }); batch.rows.length > 0;) {
+    polled.push(...batch.rows)
+    batch = await cursor.read(batch.after)
+  }
+  expect(log.rows, `seed ${seed}`).toEqual(polled)
 })
 
 test('a column that is added in mid-stream, and one that is dropped, change no row', async () => {
@@ -160,4 +186,31 @@ test('rows of all partitions come as those of one table', async () => {
   )
   await log.until(positions.at(-1) ?? 0n)
   expect(log.positions()).toEqual([10_000_000n, 10_000_001n, 10_000_002n])
+})
+
+test('a partition attached in mid-stream, and one detached and dropped, lose nothing', async () => {
+  await using superuser = await outbox.superuser()
+  await using writer = await outbox.writer()
+  await using log = await stream()
+  await writer.insert({ aggregateId: 'a', version: 1 })
+  log.session.pause()
+  await writer.insert({ aggregateId: 'a', version: 2 })
+  const { rows } = await superuser.client.query<{ name: string }>(
+    `select inhrelid::regclass::text as name from pg_inherits
+      where inhparent = 'outbox.events'::regclass order by 1`,
+  )
+  const first = rows[0]?.name ?? ''
+  await superuser.sql(
+    `create table outbox.fresh (like outbox.events including all excluding identity)`,
+  )
+  await superuser.sql(
+    `alter table outbox.events attach partition outbox.fresh for values from (100000001) to (200000001)`,
+  )
+  await superuser.sql(`select setval('outbox.events_position_seq', 100000000)`)
+  const [last = 0n] = await superuser.insert({ aggregateId: 'a', version: 3 })
+  await superuser.sql(`alter table outbox.events detach partition ${first} concurrently`)
+  await superuser.sql(`drop table ${first}`)
+  log.session.resume()
+  await log.until(last)
+  expect(versions(log.rows)).toEqual(['a@1', 'a@2', 'a@3'])
 })
