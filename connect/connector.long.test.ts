@@ -124,10 +124,10 @@ describe('a slot that is dropped before any offset was stored', () => {
   })
 })
 
-describe('a message of another application in the log', () => {
-  const emit = (transactional: boolean) =>
-    outbox.superuser.query("select pg_logical_emit_message($1, 'foreign', 'x')", [transactional])
+const emit = (transactional: boolean) =>
+  outbox.superuser.query("select pg_logical_emit_message($1, 'foreign', 'x')", [transactional])
 
+describe('a message of another application in the log', () => {
   test('blocks nothing, and a transactional one moves the slot of an idle outbox', async () => {
     await enter()
     await emit(false)
@@ -165,6 +165,25 @@ describe('heartbeats', () => {
       deadlineMs: 20_000,
       intervalMs: 200,
     })
+  })
+
+  test('leave the slot of an idle outbox where it is beside a busy database; a message moves it', async () => {
+    await enter()
+    await taskIs('RUNNING')
+    await outbox.superuser.query('create table busy (filling text)')
+    await outbox.superuser.query(
+      "insert into busy select repeat('x', 1000) from generate_series(1, 20000)",
+    )
+    const { rows } = await outbox.superuser.query<{ lsn: string }>(
+      'select pg_current_wal_insert_lsn()::text as lsn',
+    )
+    const passed = () => outbox.slotPassed(rows[0]?.lsn ?? '')
+    const before = await heartbeats()
+    const beats = async () => (await passed()) || (await heartbeats()) >= before + 5n
+    await waitUntil(beats, { what: 'heartbeats', deadlineMs: 20_000, intervalMs: 200 })
+    expect(await passed()).toBe(false)
+    await emit(true)
+    await waitUntil(passed, { what: 'the slot to pass', deadlineMs: 20_000 })
   })
 
   test('block the connector, RUNNING, where their topic is missing: the control', async () => {
