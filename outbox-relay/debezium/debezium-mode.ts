@@ -127,14 +127,14 @@ async function sendByConnector(leadership: Leadership, handed: Handed): Promise<
 
 /** A connector would pass over what waits: until it is released, polling sends. */
 async function pollWhileParked(
-  { polling, pool: db, lease, notes, parked }: Leadership,
+  { polling, lease, names, notes, parked }: Leadership,
   mode: ConnectorMode,
 ): Promise<Progress> {
   if (parked.size === 0) return polling.start
   noteSource(notes, 'polling')
   noteWaiting(notes, aggregatesParked(parked.size).message)
   await using beside = new AsyncDisposableStack()
-  beside.use(new Sweep({ ...mode, db, lease, log: notes.log }))
+  beside.use(new Sweep({ ...mode, lease, names, log: notes.log }))
   return await poll({ ...polling, until: () => parked.size === 0 })
 }
 
