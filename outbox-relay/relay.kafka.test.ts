@@ -67,6 +67,7 @@ test('GET /relay tells mode, leader, epoch, progress, backlog and the last batch
     mode: 'polling',
     switching: null,
     source: 'polling',
+    parked: { aggregates: 0, events: 0 },
     partitions: expect.objectContaining({ count: 10, ahead: 9, from: '1', alarms: [] }),
     waitingFor: null,
     slot: null,
