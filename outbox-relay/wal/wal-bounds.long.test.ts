@@ -124,18 +124,18 @@ describe('while Kafka is away', () => {
       }
       kafka.proxy.silence()
       const silentMs = performance.now()
-      // One transaction, whose commit is at its end: beyond its own 3 MB.
-      const payloadBytes = 10_000
-      await writeHistory(writer, { aggregateType, accounts: 10, from: 1, to: 30, payloadBytes })
+      // One row, so that it is taken as a whole; its commit is beyond its own 900 kB.
+      const payloadBytes = 900_000
+      await writeHistory(writer, { aggregateType, accounts: 1, from: 1, to: 1, payloadBytes })
       // Many times what is between two words to the server.
       const outlasted = async () => {
-        expect(await told()).toBeLessThan(3_000_000)
+        expect(await told()).toBeLessThan(900_000)
         return performance.now() - silentMs > 6_000
       }
       await waitUntil(outlasted, { what: 'some time', deadlineMs: 20_000, intervalMs: 100 })
       kafka.proxy.heal()
       await drained(relay, writer)
-      await waitUntil(async () => (await told()) >= 3_000_000, { what: 'it to be told' })
+      await waitUntil(async () => (await told()) >= 900_000, { what: 'it to be told' })
       expect((await relay.status()).epoch).toBe('1')
     },
   )
