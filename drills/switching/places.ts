@@ -56,8 +56,8 @@ export const places: readonly SourcePatch[] = [
 export const noHandover: readonly SourcePatch[] = [
   {
     file: 'outbox-relay/debezium/debezium-mode.ts',
-    find: 'until: (batch) => handover.covers(batch) })\n',
-    put: 'until: (batch) => handover.covers(batch) || batch.complete })\n',
+    find: 'parked.size > 0 || handover.covers(batch)\n',
+    put: 'batch.complete || handover.covers(batch)\n',
   },
   {
     file: 'outbox-relay/debezium/debezium-mode.ts',
