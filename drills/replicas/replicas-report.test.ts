@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { cases } from './cases.ts'
-import type { ReplicasResult } from './replicas-drill.ts'
+import { type ReplicasResult, untimely } from './replicas-drill.ts'
 import { replicasFailures, replicasLines } from './replicas-report.ts'
 
 const none = { committed: 0, delivered: 0, repeated: 0, lost: 0, phantom: 0, outOfOrder: 0 }
@@ -38,4 +38,10 @@ test('the leader is killed ten times at least, and every clock moved both ways',
   expect(cases.filter(({ kind }) => kind === 'SIGKILL').length).toBeGreaterThanOrEqual(10)
   expect(cases.filter(({ kind }) => kind === 'clock')).toHaveLength(4)
   expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length)
+})
+
+test('a takeover that comes too late, or before the lease has run out, is wrong', () => {
+  expect([33, 499].map((ms) => untimely(ms, 1_000))).toEqual(Array(2).fill([expect.any(String)]))
+  expect([670, 1_000, 2_000].flatMap((ms) => untimely(ms, 1_000))).toEqual([])
+  expect(untimely(2_001, 1_000)).toEqual(['taken over after more than 2000 ms'])
 })
