@@ -8,6 +8,7 @@ import { watchPartitions } from './retention/partition-status.ts'
 import { relayRoutes } from './routes.ts'
 import { askForMode } from './switch-table.ts'
 import { testOutbox, type TestOutbox } from './test-outbox.ts'
+import type { OutboxRow } from './wire.ts'
 
 // Every route that changes something, by what an operator asks of it and what is then to be in
 // outbox.audit. A new one fails the first test until it is here, and the second until it is written down.
@@ -15,7 +16,7 @@ import { testOutbox, type TestOutbox } from './test-outbox.ts'
 type Act = {
   prepare?: (outbox: TestOutbox) => Promise<unknown>
   params?: Record<string, string>
-  body: { reason: string }
+  body: { reason: string; mode?: string }
   line: { action: string; before: unknown; after: unknown }
 }
 
@@ -29,7 +30,7 @@ const entry = (changes: object) =>
 
 const acts: Readonly<Record<string, Act>> = {
   'PUT /relay/mode': {
-    body: Object.assign({ mode: 'wal' }, { reason }),
+    body: { mode: 'wal', reason },
     line: { action: 'switch_asked', before: 'polling', after: 'wal' },
   },
   'DELETE /relay/switch': {
@@ -62,11 +63,21 @@ const acts: Readonly<Record<string, Act>> = {
 /** As the relay does with an event that Kafka refuses, and the one behind it. */
 async function park({ pool }: TestOutbox): Promise<void> {
   const epoch = (await takeLease(pool, 'relay-1', await readRelayRow(pool))) ?? ''
-  const rows = [1, 2].map((version) => [
-    ...[String(version), `0199f2a4-7c1e-7d3a-8b55-00000000000${version}`, 'account', 'a'],
-    ...[String(version), 'FundsDeposited.v1', '2026-11-21T08:00:00.120001Z', 'urn:sluice', '1.0'],
-    ...['corr-1', 'cause-1', '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', '{}'],
-  ]) as unknown as Parameters<typeof saveWithHeld>[2]['held']['rows']
+  const rows = ['1', '2'].map((version): OutboxRow => [
+    version,
+    `0199f2a4-7c1e-7d3a-8b55-00000000000${version}`,
+    'account',
+    'a',
+    version,
+    'FundsDeposited.v1',
+    '2026-11-21T08:00:00.120001Z',
+    'urn:sluice:command-api',
+    '1.0',
+    'corr-1',
+    'cause-1',
+    '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    '{}',
+  ])
   const refused = [{ row: rows[0]!, reason: 'MESSAGE_TOO_LARGE', recordBytes: 2_000_000 }]
   const changes = { from: 1n, next: 3n, gaps: { closed: [], opened: [] }, held: { rows, refused } }
   expect(await saveWithHeld(pool, { epoch, leader: 'relay-1' }, changes)).toBe(true)
@@ -83,9 +94,11 @@ const nameOf = ({ method, path }: Route) => `${method} ${path}`
 const changing = (routes: readonly Route[]) =>
   routes.filter(({ method }) => method !== 'GET').map(nameOf)
 
-/** Its newest lines, as long as they are after `id`. */
-async function linesAfter(outbox: TestOutbox, id: string): Promise<Record<string, unknown>[]> {
-  const { rows } = await outbox.pool.query<Record<string, unknown>>(
+type Line = { id: string; actor: string; action: string }
+
+/** What was written down after the line `id`. */
+async function linesAfter({ pool }: TestOutbox, id: string): Promise<Line[]> {
+  const { rows } = await pool.query<Line>(
     `select id, actor, action, before, after, reason,
             clock_timestamp() - at between interval '0' and interval '1 minute' as "isNow"
        from outbox.audit where id > $1 order by id`,
@@ -105,8 +118,7 @@ test('every route that changes something is in the table', async () => {
 test.each(Object.entries(acts))('%s is written down, and so is why', async (name, act) => {
   await using outbox = await testOutbox()
   await act.prepare?.(outbox)
-  const [last] = (await linesAfter(outbox, '0')).toReversed()
-  const since = String(last?.id ?? '0')
+  const since = (await linesAfter(outbox, '0')).at(-1)?.id ?? '0'
   const route = routesOf(outbox).find((each) => nameOf(each) === name)
   const ask = async (role: string) =>
     route?.handle({

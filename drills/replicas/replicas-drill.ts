@@ -7,7 +7,7 @@ import type { ReplicaCase } from './cases.ts'
 import { Clocks } from './clocks.ts'
 import { LeaderWatch, type Led, type Takeover } from './leader-watch.ts'
 
-export type CaseResult = {
+type CaseResult = {
   name: string
   takeover: Takeover | undefined
   /** What should not have been, as sentences. */

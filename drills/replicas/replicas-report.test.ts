@@ -41,7 +41,7 @@ test('the leader is killed ten times at least, and every clock moved both ways',
 })
 
 test('a takeover that comes too late, or before the lease has run out, is wrong', () => {
-  expect([33, 499].map((ms) => untimely(ms, 1_000))).toEqual(Array(2).fill([expect.any(String)]))
+  expect([33, 499].flatMap((ms) => untimely(ms, 1_000))).toHaveLength(2)
   expect([670, 1_000, 2_000].flatMap((ms) => untimely(ms, 1_000))).toEqual([])
   expect(untimely(2_001, 1_000)).toEqual(['taken over after more than 2000 ms'])
 })

@@ -38,10 +38,8 @@ const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice
 const { signal } = new AbortController()
 const status = newStatus('accounts')
 const log = openLog('query-api', 'silent')
-const repairer = new Repairer({
-  ...{ pool, projection: accounts, status, signal, log },
-  feed: undefined,
-})
+const shared = { pool, projection: accounts, status, signal, log }
+const repairer = new Repairer({ ...shared, feed: undefined })
 const routes = queryRoutes({
   reader,
   database: databaseOver<ReadDatabase>(reader),

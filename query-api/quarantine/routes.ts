@@ -32,12 +32,12 @@ const listQuery = z.strictObject({
     .transform(Number)
     .default(100),
 })
-const reason = z
+const givenReason = z
   .string()
   .trim()
   .regex(/^[^\0]{3,500}$/, 'must be 3 to 500 characters')
-const retryBody = z.strictObject({ reason: reason.optional() }).default({})
-const skipBody = z.strictObject({ reason })
+const retryBody = z.strictObject({ reason: givenReason.optional() }).default({})
+const skipBody = z.strictObject({ reason: givenReason })
 
 export function quarantineRoutes(settings: QuarantineRoutesSettings): Route[] {
   const entry = '/projections/:name/quarantine/:account'
