@@ -4,6 +4,7 @@ import { type ControlResult, runControl } from './control-run.ts'
 import { controls } from './controls.ts'
 import { runDrill } from './drill.ts'
 import { failures, reportLines } from './report.ts'
+import { drillReplicas } from './replicas/run.ts'
 import { drillSwitching } from './switching/run.ts'
 
 const { values } = parseArgs({
@@ -11,6 +12,8 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     /** Switches of the relay's mode instead of all the rest. */
     switching: { type: 'boolean', default: false },
+    /** Three relays, leaders killed and frozen, clocks moved, instead of all the rest. */
+    replicas: { type: 'boolean', default: false },
     smoke: { type: 'boolean', default: false },
     /** Only faults whose name has this in it. */
     only: { type: 'string' },
@@ -26,7 +29,7 @@ const size = values.smoke ? 'smoke' : 'standard'
 const { only, folder } = values
 const withFaults = !values['only-controls']
 const again = [
-  ...(values.switching ? ['--switching'] : []),
+  ...(['switching', 'replicas'] as const).flatMap((name) => (values[name] ? `--${name}` : [])),
   ...(values.smoke ? ['--smoke'] : []),
   `--seed ${seed}`,
   ...(only === undefined ? [] : [`--only '${only}'`]),
@@ -36,12 +39,15 @@ const again = [
 ]
 const { KAFKA_PRODUCER } = process.env
 const environment = KAFKA_PRODUCER === undefined ? '' : `KAFKA_PRODUCER=${KAFKA_PRODUCER} `
-const what = values.switching ? 'switching' : size
+const what = values.switching ? 'switching' : values.replicas ? 'replicas' : size
 say(`drill, ${what}: seed ${seed}; again: ${environment}npm run drill -- ${again.join(' ')}`)
 const withControls = !values['no-controls']
+const given = { seed, only, folder, withFaults, withControls, say }
 const failed = values.switching
-  ? await drillSwitching({ seed, only, folder, withFaults, withControls, say })
-  : await drillFaults()
+  ? await drillSwitching(given)
+  : values.replicas
+    ? await drillReplicas(given)
+    : await drillFaults()
 say(failed.length === 0 ? 'PASSED' : `FAILED\n${failed.map((each) => `  ${each}`).join('\n')}`)
 process.exitCode = failed.length === 0 ? 0 : 1
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { controls } from './controls.ts'
 import { killPoints } from './kill-points.ts'
+import { wallClockLease } from './replicas/cases.ts'
 import { noHandover, places } from './switching/places.ts'
 
 const patches = [
@@ -9,6 +10,7 @@ const patches = [
   ...controls.flatMap(({ patches: all }) => all),
   ...places,
   ...noHandover,
+  ...wallClockLease,
 ]
 
 test.each(patches)('the text that is replaced in $file is there once: $find', ({ file, find }) => {

@@ -1,3 +1,4 @@
+import type { Verdict } from './checker.ts'
 import type { ControlResult } from './control-run.ts'
 import type { DrillResult, InflictedFault } from './drill.ts'
 import { promises, type PromiseNumber } from './findings.ts'
@@ -64,7 +65,7 @@ export function reportLines(drill: DrillResult, controls: readonly ControlResult
         `control    ${name}: ${seen ? 'caught' : 'NOT CAUGHT'} ${why ?? JSON.stringify(broken)}`,
     ),
     `controls   caught ${caught}/${controls.length}`,
-    ...breachLines(drill),
+    ...breachLines(verdict),
   ]
 }
 
@@ -87,10 +88,11 @@ function recoveryTable(faults: readonly InflictedFault[]): string[] {
   ]
 }
 
-function breachLines({ verdict }: DrillResult): string[] {
+/** Each promise, and the first breaches of it. */
+export function breachLines({ findings }: Pick<Verdict, 'findings'>): string[] {
   const numbers = Object.keys(promises) as PromiseNumber[]
   return numbers.flatMap((number) => {
-    const own = verdict.findings.filter(({ promise }) => promise === number)
+    const own = findings.filter(({ promise }) => promise === number)
     if (own.length === 0) return [`${number}         holds: ${promises[number]}`]
     const shown = own.slice(0, shownPerPromise).map(({ what }) => `             ${what}`)
     return [`${number}         BROKEN ${own.length} times: ${promises[number]}`, ...shown]

@@ -78,6 +78,8 @@ export class DrillStack {
   readonly brokers: string[]
   readonly logFile: (label: string) => string
   readonly #cleanup: AsyncDisposableStack
+  readonly #anotherRelay: (label: string, port: number) => ServiceProcess
+  readonly #moreRelays: ServiceProcess[] = []
   readonly #startPostgres: () => Promise<Postgres>
   readonly #startKafka: () => Promise<Kafka>
   #postgres: Postgres
@@ -118,11 +120,13 @@ export class DrillStack {
         KAFKA_BROKERS: `127.0.0.1:${lines['query-kafka'].port}`,
       }),
     }
-    this.secondRelay = service('outbox-relay', 'second-relay', {
-      ...relayLines,
-      RELAY_PORT: String(ports.secondRelay),
-      URL: `http://127.0.0.1:${ports.secondRelay}`,
-    })
+    this.#anotherRelay = (label, port) =>
+      service('outbox-relay', label, {
+        ...relayLines,
+        RELAY_PORT: String(port),
+        URL: `http://127.0.0.1:${port}`,
+      })
+    this.secondRelay = this.#anotherRelay('second-relay', ports.secondRelay)
     this.commandUrl = wiring['command-api'].url
     this.writeUrl = parts.postgres.url('sluice_write')
     this.readUrl = parts.postgres.url('sluice_read')
@@ -145,7 +149,16 @@ export class DrillStack {
   }
 
   get processes(): ServiceProcess[] {
-    return [...Object.values(this.services), this.secondRelay]
+    return [...Object.values(this.services), this.secondRelay, ...this.#moreRelays]
+  }
+
+  /** One more relay, started. */
+  async addRelay(label: string): Promise<ServiceProcess> {
+    const [port = 0] = await findFreePorts(1)
+    const relay = this.#anotherRelay(label, port)
+    this.#moreRelays.push(relay)
+    await relay.start()
+    return relay
   }
 
   /** kill -9 of the postmaster, and a start on what it left. */

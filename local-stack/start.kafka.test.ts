@@ -202,17 +202,36 @@ test('npm start works after one that was killed -9 while starting, whatever it w
 test("README.md's own commands work as they stand, and print what it shows", async () => {
   const start = npmStart('--ephemeral')
   await start.says(/Ctrl-C stops everything/)
-  const lessons = lessonsOf(readFileSync(join(repository, 'README.md'), 'utf8'), 'Try it')
-  expect(lessons.filter(({ shown }) => shown !== undefined).length).toBeGreaterThan(3)
+  const key = /key=(\S+)/.exec(start.output())?.[1] ?? ''
+  expect(runReadme('Try it', key)).toBeGreaterThan(3)
+  const place = /data folder +(\S+)/.exec(start.output())?.[1] ?? ''
+  expect(runReadme('Three modes', await operatorsKey(place))).toBeGreaterThan(0)
+}, 90_000)
+
+/** How many answers it shows, each of which was as shown. */
+function runReadme(section: string, key: string): number {
+  const lessons = lessonsOf(readFileSync(join(repository, 'README.md'), 'utf8'), section)
   const [command, query, relay] = ports.map((port) => `127.0.0.1:${port}`)
   const printed = runLessons(lessons, {
     addresses: { 4010: command ?? '', 4020: query ?? '', 4030: relay ?? '' },
-    key: /key=(\S+)/.exec(start.output())?.[1] ?? '',
+    key,
   })
   for (const [index, { shown }] of lessons.entries()) {
     if (shown !== undefined) expect(JSON.parse(printed[index] ?? '')).toMatchObject(shown)
   }
-}, 90_000)
+  return lessons.filter(({ shown }) => shown !== undefined).length
+}
+
+/** A new one, once the relay knows it. */
+async function operatorsKey(place: string): Promise<string> {
+  const args = ['service/access-key.ts', join(place, 'access-keys.json'), 'olga', 'operator']
+  const key = execFileSync(process.execPath, args, { cwd: repository, encoding: 'utf8' }).trim()
+  const headers = { Authorization: `Bearer ${key}` }
+  const known = async () =>
+    (await fetch(`http://127.0.0.1:${ports[2]}/relay`, { headers })).status === 200
+  await waitUntil(known, { what: 'the key to be known', deadlineMs: 10_000 })
+  return key
+}
 
 test('npm start -- --ephemeral leaves nothing behind, and a second Ctrl-C ends it at once', async () => {
   const start = npmStart('--ephemeral')

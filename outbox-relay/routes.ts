@@ -8,13 +8,16 @@ import { relayRoute } from './status.ts'
 import { switchRoutes } from './switching.ts'
 
 export type RelayRoutesSettings = {
-  config: Config
+  config: Pick<Config, 'CDC_DATABASE_URL' | 'CONNECT_URL'>
   pool: Pool
   state: RelayState
   partitions: PartitionWatch
 }
 
-/** Everything that a relay answers beside its health. */
+/**
+ * Everything that a relay answers beside its health. `operator-audit.pg.test.ts` holds that what changes
+ * something is audited.
+ */
 export function relayRoutes({ config, pool, state, partitions }: RelayRoutesSettings): Route[] {
   return [
     relayRoute(pool, state, partitions),

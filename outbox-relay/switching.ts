@@ -31,6 +31,7 @@ const modeBody = z.strictObject({
   mode: z.enum(modes, { error: 'must be polling, wal or debezium' }),
   reason: reason.optional(),
 })
+const cancelBody = z.strictObject({ reason: reason.optional() }).default({})
 
 /** `PUT /relay/mode` and `DELETE /relay/switch`, for operators. Both answer with where the relay is going. */
 export function switchRoutes(db: Pool, config: Needs): Route[] {
@@ -53,7 +54,8 @@ export function switchRoutes(db: Pool, config: Needs): Route[] {
       path: '/relay/switch',
       async handle(request) {
         requireOperator(request)
-        const cancelled = await ask(db, { mode: null, actor: request.caller.name, reason: null })
+        const { reason: why = null } = parsePart(cancelBody, request.body)
+        const cancelled = await ask(db, { mode: null, actor: request.caller.name, reason: why })
         if (!cancelled) throw problem('no_switch')
         return course(db)
       },

@@ -8,13 +8,11 @@ import { exitLoudly, stopSignal } from 'service/stop'
 import { accountVersions } from './account-reads.ts'
 import { readConfig } from './config.ts'
 import { openFreshness } from './freshness.ts'
-import { quarantineRoutes } from './quarantine/routes.ts'
 import { connectionsPerProjector, openJobs } from './jobs.ts'
 import { projectionMetrics } from './projection-metrics.ts'
 import { projectorSessionSettings } from './projector.ts'
 import { projectionReadiness } from './readiness.ts'
-import { projectionRoutes } from './report.ts'
-import { accountRoutes } from './routes.ts'
+import { queryRoutes } from './query-routes.ts'
 
 try {
   const config = readConfig()
@@ -55,11 +53,15 @@ try {
   await using http = await serveHttp({
     host: config.HOST,
     port: config.QUERY_API_PORT,
-    routes: [
-      ...accountRoutes({ reader, database, freshness, cursorSecret: config.CURSOR_SECRET }),
-      ...projectionRoutes(database, statuses),
-      ...quarantineRoutes({ database, pool, repairers: jobs }),
-    ],
+    routes: queryRoutes({
+      reader,
+      database,
+      freshness,
+      cursorSecret: config.CURSOR_SECRET,
+      statuses,
+      pool,
+      repairers: jobs,
+    }),
     access,
     readiness: projectionReadiness({
       database,

@@ -57,7 +57,7 @@ export const noHandover: readonly SourcePatch[] = [
   {
     file: 'outbox-relay/debezium/debezium-mode.ts',
     find: 'parked.size > 0 || handover.covers(batch)\n',
-    put: 'parked.size > 0 || handover.covers(batch) || batch.complete\n',
+    put: 'handover.covers(batch) || batch.complete || parked.size > 0\n',
   },
   {
     file: 'outbox-relay/debezium/debezium-mode.ts',

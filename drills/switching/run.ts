@@ -1,7 +1,7 @@
 import { casesOf, runSwitching, runWithoutHandover, type SwitchingCase } from './switching-drill.ts'
 import { switchingFailures, switchingLines } from './switching-report.ts'
 
-export type SwitchingArguments = {
+export type DrillArguments = {
   seed: number
   only: string | undefined
   folder: string | undefined
@@ -11,7 +11,7 @@ export type SwitchingArguments = {
 }
 
 /** `npm run drill -- --switching`: what failed, as sentences. */
-export async function drillSwitching(given: SwitchingArguments): Promise<string[]> {
+export async function drillSwitching(given: DrillArguments): Promise<string[]> {
   const { only, say, withFaults, withControls } = given
   const cases: SwitchingCase[] = withFaults ? casesOf(only) : []
   if (withFaults && cases.length === 0) throw new Error(`no switch is called ${only}`)

@@ -1,15 +1,9 @@
 import { pause } from 'service/backoff'
-import { check, type Verdict } from '../checker.ts'
-import { Load } from '../load.ts'
-import { ProgressWatch } from '../progress-watch.ts'
-import { readQuarantined } from '../quarantine-log.ts'
-import { seededRandom } from '../random.ts'
-import { caughtUp, drained } from '../recovery.ts'
+import type { Verdict } from '../checker.ts'
 import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
-import { DrillStack, topic } from '../stack.ts'
-import { readTables } from '../tables.ts'
-import { readTopic } from '../topic-reader.ts'
+import { DrillStack } from '../stack.ts'
+import { underLoad } from '../under-load.ts'
 import { ArmedPlace } from './armed-place.ts'
 import { type Direction, directions, nameOf, noHandover, places, placesOf } from './places.ts'
 import { type Repeat, repeatsIn } from './repeats.ts'
@@ -28,7 +22,6 @@ export type SwitchingResult = {
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 
 const commandsPerSecond = 300
-const restLimitMs = 120_000
 
 const describe = ({ place, signal, ...direction }: SwitchingCase) =>
   `${nameOf(direction)}, ${signal} ${place}`
@@ -48,7 +41,7 @@ export function runSwitching(
   cases: readonly SwitchingCase[],
   options: Options,
 ): Promise<SwitchingResult> {
-  return underLoad(places, options, async (drilled) => {
+  return withTwoRelays(places, options, async (drilled) => {
     const results: CaseResult[] = []
     for (const [n, each] of cases.entries()) {
       const result = await runCase(drilled, each)
@@ -62,7 +55,7 @@ export function runSwitching(
 
 /** Switches to a connector that takes over before anything was handed to it: events must be missed. */
 export async function runWithoutHandover(options: Options): Promise<SwitchingResult> {
-  return underLoad(noHandover, options, async ({ relays }) => {
+  return withTwoRelays(noHandover, options, async ({ relays }) => {
     for (let times = 0; times < 3; times += 1) {
       for (const mode of ['debezium', 'polling'] as const) {
         await relays.switchTo(mode)
@@ -76,7 +69,7 @@ export async function runWithoutHandover(options: Options): Promise<SwitchingRes
 
 type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace }
 
-async function underLoad(
+async function withTwoRelays(
   patches: readonly SourcePatch[],
   { seed, folder, say }: Options,
   work: (drilled: Drilled) => Promise<CaseResult[]>,
@@ -86,31 +79,13 @@ async function underLoad(
   const environment = { 'outbox-relay': relay }
   await using stack = await DrillStack.start({ folder, connect: true, environment })
   await stack.secondRelay.start()
-  await using watch = new ProgressWatch(stack.writeUrl)
-  const load = new Load({
-    commandUrl: stack.commandUrl,
-    writeUrl: stack.commandRoleUrl,
-    random: seededRandom(seed),
-    commandsPerSecond,
-  })
-  await load.start()
-  say(`stack up, ${commandsPerSecond} commands a second`)
-  const cases = await work({ stack, relays: new Relays(stack), armed })
-  await load.finish()
-  // It would go on writing heartbeats, while everything is being read.
-  await stack.services['command-api'].stop()
-  await drained(stack, restLimitMs)
-  await caughtUp(stack, restLimitMs).catch((error: Error) => say(error.message))
-  const records = await readTopic(stack.brokers, topic)
-  const tables = await readTables(stack)
-  const verdict = check({
-    tables,
-    records,
-    samples: watch.samples,
-    history: load.history,
-    quarantined: readQuarantined(stack.logFile('query-api')),
-  })
-  return { cases, verdict, repeats: repeatsIn(records), skipped: load.skipped }
+  const relays = new Relays(stack)
+  const { result, verdict, records, skipped } = await underLoad(
+    stack,
+    { seed, commandsPerSecond, say },
+    () => work({ stack, relays, armed }),
+  )
+  return { cases: result, verdict, repeats: repeatsIn(records), skipped }
 }
 
 async function runCase(

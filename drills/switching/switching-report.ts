@@ -1,4 +1,4 @@
-import { promises, type PromiseNumber } from '../findings.ts'
+import { breachLines } from '../report.ts'
 import type { SwitchingResult } from './switching-drill.ts'
 
 /**
@@ -6,7 +6,6 @@ import type { SwitchingResult } from './switching-drill.ts'
  * a connector's last checkpoint passed, until a successor has led through the switch.
  */
 const repeatLimitMs = 15_000
-const shownPerPromise = 5
 
 export function switchingFailures({ cases, verdict, repeats }: SwitchingResult): string[] {
   const { findings } = verdict
@@ -20,7 +19,7 @@ export function switchingFailures({ cases, verdict, repeats }: SwitchingResult):
 
 export function switchingLines(result: SwitchingResult): string[] {
   const { cases, verdict, repeats, skipped } = result
-  const { figures, findings } = verdict
+  const { figures } = verdict
   const perCase = cases.map(({ fromMs }, n) => {
     const endMs = cases[n + 1]?.fromMs ?? Infinity
     return repeats.filter(({ atMs }) => atMs >= fromMs && atMs < endMs).length
@@ -34,11 +33,6 @@ export function switchingLines(result: SwitchingResult): string[] {
       `phantom ${figures.phantom}, out of order ${figures.outOfOrder}; commands not sent ${skipped}`,
     `repeated   ${repeats.length}; at most ${perCase[worst] ?? 0} in one switch ` +
       `(${cases[worst]?.name ?? '-'}), ${oldest} ms after the first at most`,
-    ...(Object.keys(promises) as PromiseNumber[]).flatMap((number) => {
-      const own = findings.filter(({ promise }) => promise === number)
-      if (own.length === 0) return [`${number}         holds: ${promises[number]}`]
-      const shown = own.slice(0, shownPerPromise).map(({ what }) => `             ${what}`)
-      return [`${number}         BROKEN ${own.length} times: ${promises[number]}`, ...shown]
-    }),
+    ...breachLines(verdict),
   ]
 }

@@ -32,12 +32,12 @@ const listQuery = z.strictObject({
     .transform(Number)
     .default(100),
 })
-const skipBody = z.strictObject({
-  reason: z
-    .string()
-    .trim()
-    .regex(/^[^\0]{3,500}$/, 'must be 3 to 500 characters'),
-})
+const givenReason = z
+  .string()
+  .trim()
+  .regex(/^[^\0]{3,500}$/, 'must be 3 to 500 characters')
+const retryBody = z.strictObject({ reason: givenReason.optional() }).default({})
+const skipBody = z.strictObject({ reason: givenReason })
 
 export function quarantineRoutes(settings: QuarantineRoutesSettings): Route[] {
   const entry = '/projections/:name/quarantine/:account'
@@ -84,8 +84,9 @@ async function list(settings: QuarantineRoutesSettings, request: ApiRequest): Pr
 async function retry(settings: QuarantineRoutesSettings, request: ApiRequest): Promise<ApiAnswer> {
   requireOperator(request)
   const { name, account } = parsePart(entryParams, request.params, 'path')
+  const { reason: why = null } = parsePart(retryBody, request.body)
   const repairer = repairerOf(settings, name)
-  await act(settings.pool, request, { action: 'quarantine_retry', name, account, reason: null })
+  await act(settings.pool, request, { action: 'quarantine_retry', name, account, reason: why })
   return attempt(repairer, account)
 }
 
@@ -96,9 +97,9 @@ async function retry(settings: QuarantineRoutesSettings, request: ApiRequest): P
 async function skip(settings: QuarantineRoutesSettings, request: ApiRequest): Promise<ApiAnswer> {
   requireOperator(request)
   const { name, account } = parsePart(entryParams, request.params, 'path')
-  const { reason } = parsePart(skipBody, request.body)
+  const { reason: why } = parsePart(skipBody, request.body)
   const repairer = repairerOf(settings, name)
-  await act(settings.pool, request, { action: 'quarantine_skip', name, account, reason })
+  await act(settings.pool, request, { action: 'quarantine_skip', name, account, reason: why })
   return attempt(repairer, account)
 }
 

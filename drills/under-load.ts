@@ -1,0 +1,52 @@
+import { check, type Verdict } from './checker.ts'
+import { Load } from './load.ts'
+import { ProgressWatch } from './progress-watch.ts'
+import { readQuarantined } from './quarantine-log.ts'
+import { seededRandom } from './random.ts'
+import { caughtUp, drained } from './recovery.ts'
+import { type DrillStack, topic } from './stack.ts'
+import { readTables } from './tables.ts'
+import { readTopic, type TopicRecord } from './topic-reader.ts'
+
+/** What was found at rest. */
+export type AtRest = { verdict: Verdict; records: readonly TopicRecord[]; skipped: number }
+
+export type LoadSettings = {
+  seed: number
+  commandsPerSecond: number
+  say: (line: string) => void
+}
+
+const restLimitMs = 120_000
+
+/** Does the work under load; then, at rest, checks every promise. */
+export async function underLoad<Result>(
+  stack: DrillStack,
+  { seed, commandsPerSecond, say }: LoadSettings,
+  work: () => Promise<Result>,
+): Promise<AtRest & { result: Result }> {
+  await using watch = new ProgressWatch(stack.writeUrl)
+  const load = new Load({
+    commandUrl: stack.commandUrl,
+    writeUrl: stack.commandRoleUrl,
+    random: seededRandom(seed),
+    commandsPerSecond,
+  })
+  await load.start()
+  say(`stack up, ${commandsPerSecond} commands a second`)
+  const result = await work()
+  await load.finish()
+  // It would go on writing heartbeats, while everything is being read.
+  await stack.services['command-api'].stop()
+  await drained(stack, restLimitMs)
+  await caughtUp(stack, restLimitMs).catch((error: Error) => say(error.message))
+  const records = await readTopic(stack.brokers, topic)
+  const verdict = check({
+    tables: await readTables(stack),
+    records,
+    samples: watch.samples,
+    history: load.history,
+    quarantined: readQuarantined(stack.logFile('query-api')),
+  })
+  return { result, verdict, records, skipped: load.skipped }
+}
