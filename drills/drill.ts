@@ -7,9 +7,9 @@ import { ProgressWatch } from './progress-watch.ts'
 import { readQuarantined } from './quarantine-log.ts'
 import { type Random, seededRandom } from './random.ts'
 import { caughtUp, consumed, drained, recovery } from './recovery.ts'
-import { DrillStack, topic } from './stack.ts'
+import { DrillStack, type Harm, topic } from './stack.ts'
 import { readTables } from './tables.ts'
-import { readTopic, repeatRecords } from './topic-reader.ts'
+import { readTopic, repeatRecords, type TopicRecord } from './topic-reader.ts'
 
 export type Size = 'smoke' | 'standard'
 export type Say = (line: string) => void
@@ -71,13 +71,8 @@ export async function runDrill(options: {
   say(`stack up, load running: ${faultsToDo.length} faults`)
   const pauses = random.fork()
   const faults: InflictedFault[] = []
-  const meant: Span[] = []
   for (const fault of faultsToDo) {
-    const inflicted = await inflict({ stack, load, say }, fault)
-    faults.push(inflicted)
-    if (fault.quarantines) {
-      meant.push({ fromMs: inflicted.atMs, toMs: Date.now() + lateNoticeMs })
-    }
+    faults.push(await inflict({ stack, load, say }, fault))
     await pause(pauses.between(100, 500))
   }
   await load.finish()
@@ -86,12 +81,13 @@ export async function runDrill(options: {
   const quarantined = readQuarantined(stack.logFile('query-api'))
   const records = await readTopic(stack.brokers, topic)
   const tables = await readTables(stack)
+  const harmed = harmedBy(stack.harmed, records)
   const verdict = check({
     tables,
     records,
     samples: watch.samples,
     history: load.history,
-    quarantined: quarantined.filter(({ atMs }) => !meant.some((span) => within(span, atMs))),
+    quarantined: quarantined.filter(({ account }) => !harmed.has(account)),
   })
   return {
     seed,
@@ -130,11 +126,15 @@ async function inflict(
   }
 }
 
-type Span = { fromMs: number; toMs: number }
-
-/** A lost last event of an account is seen by the sweep, some looks later. */
-const lateNoticeMs = 15_000
-const within = ({ fromMs, toMs }: Span, atMs: number) => atMs >= fromMs && atMs <= toMs
+/** The accounts that faults brought into quarantine, whenever that is noticed. */
+function harmedBy({ accounts, passedOver }: Harm, records: readonly TopicRecord[]): Set<string> {
+  const unread = records.filter(({ partition, offset }) =>
+    passedOver.some(
+      (range) => range.partition === partition && offset >= range.from && offset < range.to,
+    ),
+  )
+  return new Set([...accounts, ...unread.map(({ key }) => key)])
+}
 
 /**
  * Rest: all applied, then the heartbeats stopped, then some old records once more, as a late zombie

@@ -12,8 +12,6 @@ export type Fault = {
   kind: string
   /** What exactly, for the log. */
   detail: string
-  /** Accounts come into quarantine by it, and out again by the repair. */
-  quarantines?: true
   inflict(stack: DrillStack): Promise<void>
 }
 

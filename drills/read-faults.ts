@@ -17,17 +17,20 @@ export function skipEvents(): Fault {
   return {
     kind: 'events passed over (gap, lost tail)',
     detail: '3 of each partition',
-    quarantines: true,
     inflict: (stack) =>
       noticedAndMended(stack, async () => {
         const ends = [...(await topicEnds(stack.brokers, topic))]
-        await ask(
+        const moved = await ask<{ partition: number; to: string }>(
           stack.readUrl,
           `update read.offsets o set next_offset = o.next_offset + 3
              from unnest($1::int[], $2::bigint[]) as log(partition, high)
-            where o.partition = log.partition and o.next_offset + 3 <= log.high`,
+            where o.partition = log.partition and o.next_offset + 3 <= log.high
+           returning o.partition, o.next_offset as to`,
           [ends.map(([partition]) => partition), ends.map(([, end]) => end)],
         )
+        for (const { partition, to } of moved) {
+          stack.harmed.passedOver.push({ partition, from: BigInt(to) - 3n, to: BigInt(to) })
+        }
       }),
   }
 }
@@ -37,15 +40,15 @@ export function contradictRows(): Fault {
   return {
     kind: 'read model of another history (conflict)',
     detail: 'ten accounts, and each partition read again from 40 records before',
-    quarantines: true,
     inflict: (stack) =>
       noticedAndMended(stack, async () => {
         // Those that changed last: their last events are among what is read again.
-        await ask(
+        const changed = await ask<{ id: string }>(
           stack.readUrl,
           `update read.accounts set last_event_id = gen_random_uuid()
-            where id in (select id from read.accounts order by as_of desc limit 10)`,
+            where id in (select id from read.accounts order by as_of desc limit 10) returning id`,
         )
+        stack.harmed.accounts.push(...changed.map(({ id }) => id))
         await ask(
           stack.readUrl,
           'update read.offsets set next_offset = greatest(0, next_offset - 40)',

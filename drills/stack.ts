@@ -43,6 +43,12 @@ const shortened = {
   AUTH: 'off',
 }
 
+export type Harm = {
+  accounts: string[]
+  /** Offsets of records that were never consumed, `to` not included. */
+  passedOver: { partition: number; from: bigint; to: bigint }[]
+}
+
 export type StackOptions = {
   /** Kept afterwards; without one a temporary folder, removed at the end. */
   folder?: string | undefined
@@ -76,6 +82,8 @@ export class DrillStack {
   /** As the load writes: the command side's role, straight to the server. */
   readonly commandRoleUrl: string
   readonly brokers: string[]
+  /** What faults did to the read side that brings accounts into quarantine. */
+  readonly harmed: Harm = { accounts: [], passedOver: [] }
   readonly logFile: (label: string) => string
   readonly #cleanup: AsyncDisposableStack
   readonly #anotherRelay: (label: string, port: number) => ServiceProcess
