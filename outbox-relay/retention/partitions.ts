@@ -102,7 +102,8 @@ export async function makePartition(db: Queryable, range: Range): Promise<void> 
 
 /**
  * Remembers since when, and since which place in the log, a partition is published; forgets it where
- * progress has stepped back into a partition, or a person has attached or dropped it.
+ * progress has stepped back into a partition, or a person has dropped it. What a person has attached
+ * is held no more. A decision to retire stays: who slept since he looked must not take back another's.
  */
 export async function recordPublished(db: Queryable, { all }: Partitions): Promise<void> {
   const attached = all.filter(({ state }) => state === 'attached')
@@ -114,7 +115,7 @@ export async function recordPublished(db: Queryable, { all }: Partitions): Promi
   await db.query(
     `insert into outbox.published_partitions as kept (name, first_position, last_position)
      select * from unnest($1::text[], $2::bigint[], $3::bigint[])
-     on conflict (name) do update set step = 'kept' where kept.step <> 'kept'`,
+     on conflict (name) do update set step = 'kept' where kept.step = 'held'`,
     [
       published.map(({ name }) => name),
       published.map(({ range }) => String(range?.first)),
