@@ -15,8 +15,8 @@ vi.setConfig({ testTimeout: 240_000 })
 const refused = (relay: RelayProcess) =>
   waitUntil(
     async () => {
-      const { mode, source, waitingFor } = await relay.status()
-      const polls = mode === 'debezium' && source === 'polling'
+      const { mode, switching, source, waitingFor } = await relay.status()
+      const polls = (switching?.to ?? mode) === 'debezium' && source === 'polling'
       return polls && waitingFor?.startsWith('aggregates_parked: 1 ')
     },
     { what: 'the connector to be refused', deadlineMs: 30_000 },
