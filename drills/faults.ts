@@ -1,3 +1,4 @@
+import { waitUntil } from 'local-stack'
 import { pause } from 'service/backoff'
 import { killPoints, type KillPoint } from './kill-points.ts'
 import type { Random } from './random.ts'
@@ -57,6 +58,12 @@ function killAtPoint({ name, service, patch }: KillPoint, hits: number): Fault {
       if (name === 'during shutdown') {
         await target.answers()
         await leads(stack)
+        // One that has not begun to publish has nothing to finish.
+        const { next } = await standing(stack)
+        await waitUntil(async () => (await standing(stack)).next > next, {
+          what: 'the relay to publish',
+          deadlineMs: 15_000,
+        })
         target.kill('SIGTERM')
       }
       await target.endingsReach(before + 1)
