@@ -4,7 +4,6 @@ import { catalogue } from 'service/problem'
 export const problem = catalogue({
   idempotency_key_missing: { status: 400, title: 'Idempotency-Key is required on every command' },
   unsupported_currency: { status: 409, title: 'The currency is not one that ISO 4217 lists' },
-  not_allowed: { status: 403, title: 'Your role may not do this' },
   account_not_found: { status: 404, title: 'There is no such account' },
   hold_not_found: { status: 404, title: 'The account has no such hold' },
   transaction_not_found: { status: 404, title: 'There is no such transaction' },

@@ -49,7 +49,7 @@ export const fingerprintOf = (text: string) => hash('sha256', text, 'buffer')
 
 export function requireRole({ role, name }: CommandForm<Command>, { caller }: ApiRequest): void {
   if (role === undefined || caller.role === role) return
-  throw problem('not_allowed', { detail: `${name} is for the role ${role}` })
+  throw httpProblem('not_allowed', { detail: `${name} is for the role ${role}` })
 }
 
 function idempotencyKey(request: ApiRequest): string {

@@ -1,7 +1,9 @@
+import { requireOperator } from 'service/access'
+import { httpProblem } from 'service/problem'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
 import { askForRelease, listParked } from './parked-acts.ts'
-import { orUnavailable, reason, requireOperator } from './operator-requests.ts'
+import { orUnavailable, reason } from './operator-requests.ts'
 import type { Aggregate } from './parking.ts'
 import { problem } from './problems.ts'
 import type { Queryable } from './text-query.ts'
@@ -38,7 +40,7 @@ type Answer = (db: Queryable, request: ApiRequest) => Promise<ApiAnswer>
 
 async function list(db: Queryable, { caller, query }: ApiRequest): Promise<ApiAnswer> {
   if (caller.role === 'customer') {
-    throw problem('not_allowed', { detail: 'this is not for customers' })
+    throw httpProblem('not_allowed', { detail: 'this is not for customers' })
   }
   const { after, limit } = parsePart(listQuery, query, 'query')
   const start = after === undefined ? { aggregateType: '', aggregateId: '' } : decoded(after)

@@ -5,7 +5,6 @@ export const problem = catalogue({
   invalid_token: { status: 400, title: 'Consistency-Token is not one that a command gave' },
   invalid_cursor: { status: 400, title: 'The cursor is not one that this list gave' },
   account_not_found: { status: 404, title: 'There is no such account' },
-  not_allowed: { status: 403, title: 'Your role may not do this' },
   projection_not_found: { status: 404, title: 'There is no such projection' },
   not_in_quarantine: { status: 404, title: 'This account is not in quarantine' },
   feed_missing: { status: 503, title: 'The command side cannot be asked' },

@@ -78,6 +78,14 @@ export function openAccess(path: string, log: Log): Access {
   }
 }
 
+/** Throws 403 `not_allowed`. */
+export function requireOperator({ caller }: { caller: Caller }): void {
+  if (caller.role === 'operator') return
+  throw httpProblem('not_allowed', {
+    detail: `this is for operators, and you are a ${caller.role}`,
+  })
+}
+
 /** Tells one state of a file from another; a file that is gone is a state too. */
 function stampOf(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false })

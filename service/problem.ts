@@ -65,6 +65,7 @@ export const httpProblem = catalogue({
   malformed_request: { status: 400, title: 'The request is not HTTP as this server reads it' },
   invalid_header: { status: 400, title: 'A header is not as it must be' },
   unauthenticated: { status: 401, title: 'No valid access key was given' },
+  not_allowed: { status: 403, title: 'Your role may not do this' },
   route_not_found: { status: 404, title: 'There is no such route' },
   method_not_allowed: { status: 405, title: 'This route does not take this method' },
   body_too_large: { status: 413, title: 'The body is too large' },

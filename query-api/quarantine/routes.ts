@@ -1,6 +1,7 @@
 import type { Kysely, Selectable } from 'kysely'
 import type { QuarantineTable, ReadDatabase } from 'migrations/read'
 import type { Pool } from 'pg'
+import { requireOperator } from 'service/access'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
 import { problem } from '../problems.ts'
@@ -160,11 +161,6 @@ function repairerOf({ repairers }: QuarantineRoutesSettings, name: string): Repa
   const found = repairers.find(({ projection }) => projection.name === name)
   if (found === undefined) throw problem('projection_not_found', { detail: name })
   return found.repairer
-}
-
-function requireOperator({ caller }: ApiRequest): void {
-  if (caller.role === 'operator') return
-  throw problem('not_allowed', { detail: `this is for operators, and you are a ${caller.role}` })
 }
 
 const numberOr = (text: string | null) => (text === null ? null : Number(text))
