@@ -1,14 +1,11 @@
-import { check } from './checker.ts'
+import { checkAtRest } from './at-rest.ts'
 import type { Control } from './controls.ts'
 import { repeatOldRecords } from './drill.ts'
 import { Load } from './load.ts'
 import { ProgressWatch } from './progress-watch.ts'
-import { readQuarantined } from './quarantine-log.ts'
 import { seededRandom } from './random.ts'
 import { consumed, drained } from './recovery.ts'
 import { DrillStack, topic } from './stack.ts'
-import { readTables } from './tables.ts'
-import { readTopic } from './topic-reader.ts'
 
 export type ControlResult = {
   name: string
@@ -71,17 +68,9 @@ export async function runControl(control: Control, seed: number): Promise<Contro
   } catch (error) {
     return { name: control.name, caught: false, broken: {}, why: (error as Error).message }
   }
-  const records = await readTopic(stack.brokers, topic)
-  const tables = await readTables(stack)
-  const { findings } = check({
-    tables,
-    records,
-    samples: watch.samples,
-    history: load.history,
-    quarantined: readQuarantined(stack.logFile('query-api')),
-  })
+  const { verdict } = await checkAtRest(stack, { load, watch })
   const broken: Record<string, number> = {}
-  for (const { promise } of findings) broken[promise] = (broken[promise] ?? 0) + 1
+  for (const { promise } of verdict.findings) broken[promise] = (broken[promise] ?? 0) + 1
   const caught = control.breaks.every((promise) => promise in broken)
   return { name: control.name, caught, broken }
 }

@@ -1,14 +1,13 @@
 import { pause } from 'service/backoff'
-import { check, type Verdict } from './checker.ts'
+import { checkAtRest } from './at-rest.ts'
+import type { Verdict } from './checker.ts'
 import { type Fault, schedule } from './faults.ts'
 import type { HistoryEntry } from './history.ts'
 import { Load } from './load.ts'
 import { ProgressWatch } from './progress-watch.ts'
-import { readQuarantined } from './quarantine-log.ts'
 import { type Random, seededRandom } from './random.ts'
 import { caughtUp, consumed, drained, recovery } from './recovery.ts'
 import { DrillStack, type Harm, topic } from './stack.ts'
-import { readTables } from './tables.ts'
 import { readTopic, repeatRecords, type TopicRecord } from './topic-reader.ts'
 
 export type Size = 'smoke' | 'standard'
@@ -78,17 +77,9 @@ export async function runDrill(options: {
   await load.finish()
   const unrest = await settle(stack, random)
   if (unrest !== undefined) say(`it does not come to rest: ${unrest}`)
-  const quarantined = readQuarantined(stack.logFile('query-api'))
-  const records = await readTopic(stack.brokers, topic)
-  const tables = await readTables(stack)
-  const harmed = harmedBy(stack.harmed, records)
-  const verdict = check({
-    tables,
-    records,
-    samples: watch.samples,
-    history: load.history,
-    quarantined: quarantined.filter(({ account }) => !harmed.has(account)),
-  })
+  const { verdict, quarantined } = await checkAtRest(stack, { load, watch }, (records) =>
+    harmedBy(stack.harmed, records),
+  )
   return {
     seed,
     faults,
@@ -97,7 +88,7 @@ export async function runDrill(options: {
     skipped: load.skipped,
     relayKills: relayKills(stack, verdict),
     unexpected: unexpectedEndings(stack),
-    quarantined: quarantined.length,
+    quarantined,
     ...(unrest === undefined ? {} : { unrest }),
     tookMs: performance.now() - startedMs,
   }

@@ -1,15 +1,9 @@
-import { check, type Verdict } from './checker.ts'
+import { type AtRest, checkAtRest } from './at-rest.ts'
 import { Load } from './load.ts'
 import { ProgressWatch } from './progress-watch.ts'
-import { readQuarantined } from './quarantine-log.ts'
 import { seededRandom } from './random.ts'
 import { caughtUp, drained } from './recovery.ts'
-import { type DrillStack, topic } from './stack.ts'
-import { readTables } from './tables.ts'
-import { readTopic, type TopicRecord } from './topic-reader.ts'
-
-/** What was found at rest. */
-export type AtRest = { verdict: Verdict; records: readonly TopicRecord[]; skipped: number }
+import type { DrillStack } from './stack.ts'
 
 export type LoadSettings = {
   seed: number
@@ -24,7 +18,7 @@ export async function underLoad<Result>(
   stack: DrillStack,
   { seed, commandsPerSecond, say }: LoadSettings,
   work: () => Promise<Result>,
-): Promise<AtRest & { result: Result }> {
+): Promise<AtRest & { skipped: number; result: Result }> {
   await using watch = new ProgressWatch(stack.writeUrl)
   const load = new Load({
     commandUrl: stack.commandUrl,
@@ -40,13 +34,5 @@ export async function underLoad<Result>(
   await stack.services['command-api'].stop()
   await drained(stack, restLimitMs)
   await caughtUp(stack, restLimitMs).catch((error: Error) => say(error.message))
-  const records = await readTopic(stack.brokers, topic)
-  const verdict = check({
-    tables: await readTables(stack),
-    records,
-    samples: watch.samples,
-    history: load.history,
-    quarantined: readQuarantined(stack.logFile('query-api')),
-  })
-  return { result, verdict, records, skipped: load.skipped }
+  return { result, skipped: load.skipped, ...(await checkAtRest(stack, { load, watch })) }
 }

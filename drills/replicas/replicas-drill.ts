@@ -1,8 +1,9 @@
 import { pause } from 'service/backoff'
+import type { AtRest } from '../at-rest.ts'
 import { patchEnvironment, type ServiceProcess } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
-import { type AtRest, underLoad } from '../under-load.ts'
+import { underLoad } from '../under-load.ts'
 import type { ReplicaCase } from './cases.ts'
 import { Clocks } from './clocks.ts'
 import { LeaderWatch, type Led, type Takeover } from './leader-watch.ts'
@@ -14,7 +15,7 @@ type CaseResult = {
   wrong: string[]
 }
 
-export type ReplicasResult = AtRest & { leaseMs: number; cases: CaseResult[] }
+export type ReplicasResult = AtRest & { skipped: number; leaseMs: number; cases: CaseResult[] }
 
 export type ReplicasOptions = {
   seed: number

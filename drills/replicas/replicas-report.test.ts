@@ -13,7 +13,7 @@ const result = (changes: Partial<ReplicasResult> = {}): ReplicasResult => ({
     wrong: [],
   })),
   verdict,
-  records: [],
+  quarantined: 0,
   skipped: 0,
   leaseMs: 1_000,
   ...changes,

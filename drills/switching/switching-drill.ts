@@ -1,23 +1,17 @@
 import { pause } from 'service/backoff'
-import type { Verdict } from '../checker.ts'
+import type { AtRest } from '../at-rest.ts'
 import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
 import { underLoad } from '../under-load.ts'
 import { ArmedPlace } from './armed-place.ts'
 import { type Direction, directions, nameOf, noHandover, places, placesOf } from './places.ts'
-import { type Repeat, repeatsIn } from './repeats.ts'
 import { Relays } from './relays.ts'
 
 /** One switch, in which the leader is killed or stopped at one place. */
 export type SwitchingCase = Direction & { place: string; signal: 'SIGKILL' | 'SIGSTOP' }
 type CaseResult = { name: string; fromMs: number; tookMs: number; error?: string }
-export type SwitchingResult = {
-  cases: CaseResult[]
-  verdict: Verdict
-  repeats: Repeat[]
-  skipped: number
-}
+export type SwitchingResult = AtRest & { cases: CaseResult[]; skipped: number }
 
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 
@@ -80,12 +74,10 @@ async function withTwoRelays(
   await using stack = await DrillStack.start({ folder, connect: true, environment })
   await stack.secondRelay.start()
   const relays = new Relays(stack)
-  const { result, verdict, records, skipped } = await underLoad(
-    stack,
-    { seed, commandsPerSecond, say },
-    () => work({ stack, relays, armed }),
+  const { result, ...atRest } = await underLoad(stack, { seed, commandsPerSecond, say }, () =>
+    work({ stack, relays, armed }),
   )
-  return { cases: result, verdict, repeats: repeatsIn(records), skipped }
+  return { cases: result, ...atRest }
 }
 
 async function runCase(

@@ -1,33 +1,24 @@
 import { expect, test } from 'vitest'
-import type { TopicRecord } from '../topic-reader.ts'
+import type { Verdict } from '../checker.ts'
 import { directions, placesOf } from './places.ts'
-import { repeatsIn } from './repeats.ts'
 import { casesOf, type SwitchingResult } from './switching-drill.ts'
 import { switchingFailures } from './switching-report.ts'
 
-const record = (id: string, appendedMs: number): TopicRecord => ({
-  partition: 0,
-  offset: 0n,
-  appendedMs,
-  key: 'a',
-  value: '{}',
-  headers: [['id', id]],
-})
+const verdictOf = (changes: {
+  findings?: Verdict['findings']
+  repeats?: Verdict['figures']['repeats']
+}) =>
+  ({
+    findings: changes.findings ?? [],
+    figures: { repeats: changes.repeats ?? [] },
+  }) as unknown as Verdict
 
 const result = (changes: Partial<SwitchingResult> = {}): SwitchingResult => ({
   cases: [{ name: 'wal to polling', fromMs: 0, tookMs: 1 }],
-  verdict: { findings: [] } as unknown as SwitchingResult['verdict'],
-  repeats: [],
+  verdict: verdictOf({}),
+  quarantined: 0,
   skipped: 0,
   ...changes,
-})
-
-test('repeats are found, each with its age', () => {
-  const records = [record('a', 10), record('b', 20), record('a', 35), record('a', 40)]
-  expect(repeatsIn(records)).toEqual([
-    { atMs: 35, afterMs: 25 },
-    { atMs: 40, afterMs: 30 },
-  ])
 })
 
 test('a switch that was not finished, a breach and a repeat that is too old each fail the drill', () => {
@@ -35,10 +26,13 @@ test('a switch that was not finished, a breach and a repeat that is too old each
   const cases = [{ name: 'wal to polling', fromMs: 0, tookMs: 1, error: 'it stays' }]
   expect(switchingFailures(result({ cases }))).toEqual(['wal to polling: it stays'])
   const findings = [{ promise: 'I1' as const, what: 'position 1' }]
-  const verdict = { findings } as unknown as SwitchingResult['verdict']
-  expect(switchingFailures(result({ verdict }))).toEqual(['1 breaches of promises'])
-  const repeats = [{ atMs: 20_000, afterMs: 15_001 }]
-  expect(switchingFailures(result({ repeats }))[0]).toMatch(/^1 records came again/)
+  expect(switchingFailures(result({ verdict: verdictOf({ findings }) }))).toEqual([
+    '1 breaches of promises',
+  ])
+  const repeats = [{ firstMs: 4_999, atMs: 20_000 }]
+  expect(switchingFailures(result({ verdict: verdictOf({ repeats }) }))[0]).toMatch(
+    /^1 records came again/,
+  )
 })
 
 test('every direction has every one of its places, killed and frozen', () => {

@@ -7,9 +7,9 @@ import type { SwitchingResult } from './switching-drill.ts'
  */
 const repeatLimitMs = 15_000
 
-export function switchingFailures({ cases, verdict, repeats }: SwitchingResult): string[] {
-  const { findings } = verdict
-  const late = repeats.filter(({ afterMs }) => afterMs > repeatLimitMs).length
+export function switchingFailures({ cases, verdict }: SwitchingResult): string[] {
+  const { findings, figures } = verdict
+  const late = figures.repeats.filter(({ firstMs, atMs }) => atMs - firstMs > repeatLimitMs).length
   return [
     ...cases.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`])),
     ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
@@ -18,15 +18,16 @@ export function switchingFailures({ cases, verdict, repeats }: SwitchingResult):
 }
 
 export function switchingLines(result: SwitchingResult): string[] {
-  const { cases, verdict, repeats, skipped } = result
+  const { cases, verdict, skipped } = result
   const { figures } = verdict
+  const { repeats } = figures
   const perCase = cases.map(({ fromMs }, n) => {
     const endMs = cases[n + 1]?.fromMs ?? Infinity
     return repeats.filter(({ atMs }) => atMs >= fromMs && atMs < endMs).length
   })
   const worst = perCase.indexOf(Math.max(...perCase))
   const took = cases.map(({ tookMs }) => tookMs).toSorted((a, b) => a - b)
-  const oldest = repeats.reduce((most, { afterMs }) => Math.max(most, afterMs), 0)
+  const oldest = repeats.reduce((most, { firstMs, atMs }) => Math.max(most, atMs - firstMs), 0)
   return [
     `switches   ${cases.length}, ms p50 ${took[took.length >> 1] ?? '-'}, max ${took.at(-1) ?? '-'}`,
     `events     committed ${figures.committed}, delivered ${figures.delivered}, lost ${figures.lost}, ` +
