@@ -27,6 +27,7 @@ try {
     maxConnections: config.COMMAND_LANES + 8,
     settings: writeSessionSettings,
     queryTimeoutMs: writeQueryTimeoutMs,
+    stop: signal,
     pipeline: true,
     onError: (error) => log.warn({ event: 'connection_lost', err: error }, 'connection lost'),
   })

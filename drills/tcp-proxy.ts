@@ -31,6 +31,7 @@ export class TcpProxy {
   #fault: NetworkFault | undefined
   #healed = new AbortController()
   #requestBytes = 0
+  #swallowedBytes = 0
   /** Until when what a slow line was given is on its way, each way. */
   readonly #busyUntilMs: Record<Direction, number> = { request: 0, answer: 0 }
 
@@ -53,6 +54,11 @@ export class TcpProxy {
   /** Bytes that clients have sent and that were passed on. */
   get requestBytes(): number {
     return this.#requestBytes
+  }
+
+  /** Bytes of both sides that were not passed on, since it was opened. */
+  get swallowedBytes(): number {
+    return this.#swallowedBytes
   }
 
   begin(fault: NetworkFault): void {
@@ -82,7 +88,8 @@ export class TcpProxy {
     if (fault?.kind === 'cut') return void client.resetAndDestroy()
     if (fault?.kind === 'half-open') {
       this.#mute.add(client)
-      client.resume().on('close', () => this.#mute.delete(client))
+      client.on('data', (chunk) => (this.#swallowedBytes += chunk.length))
+      client.on('close', () => this.#mute.delete(client))
       return
     }
     const server = connect({ port: this.#targetPort, host: '127.0.0.1', noDelay: true })
@@ -134,7 +141,10 @@ export class TcpProxy {
       // What waits when it heals goes on at once.
       await pause(untilMs - nowMs, this.#healed.signal)
     }
-    if (link.silent.has(direction)) return
+    if (link.silent.has(direction)) {
+      this.#swallowedBytes += chunk.length
+      return
+    }
     const to = direction === 'request' ? link.server : link.client
     if (chunk.length > link.resetAfter) {
       to.write(chunk.subarray(0, link.resetAfter), () => {

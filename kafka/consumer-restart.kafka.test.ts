@@ -9,7 +9,7 @@ import { createTopic } from './test-topics.ts'
 const java = findJava(process.env)
 
 test.skipIf('missing' in java)(
-  'a broker that is killed and comes back is consumed on, from the stored offsets',
+  'a broker that is killed or falls silent, and comes back, is consumed on from the stored offsets',
   async () => {
     if ('missing' in java) return
     await using folder = await openDataFolder()
@@ -21,7 +21,11 @@ test.skipIf('missing' in java)(
       port,
       controllerPort,
       // A killed broker is let back in only when its old session has run out.
-      properties: { 'broker.session.timeout.ms': 1_500, 'broker.heartbeat.interval.ms': 300 },
+      properties: {
+        'broker.session.timeout.ms': 1_500,
+        'broker.heartbeat.interval.ms': 300,
+        'group.min.session.timeout.ms': 1_000,
+      },
       heapMb: 256,
     }
     let broker = await startKafka(settings)
@@ -32,16 +36,18 @@ test.skipIf('missing' in java)(
     const stored = new Map<number, bigint>()
     const applied: string[] = []
     const control = new AbortController()
-    let restarts = 0
+    const restarts: string[] = []
     const running = runConsumer({
       brokers,
       groupId: 'restart',
       topic: 'restart',
       signal: control.signal,
+      sessionTimeoutMs: 2_000,
+      heartbeatIntervalMs: 300,
       // How long a broker takes to come back is the machine's matter.
       restartLimit: 200,
       backoff: { firstMs: 100, capMs: 1_000 },
-      onRestart: () => (restarts += 1),
+      onRestart: ({ error }) => void restarts.push(String(error)),
       onAssigned: async (partitions) =>
         new Map(partitions.map((partition) => [partition, stored.get(partition) ?? 0n])),
       onBatch: async ({ partition, fetchOffset, records }: ConsumedBatch) => {
@@ -71,10 +77,20 @@ test.skipIf('missing' in java)(
     await distinct(300)
     broker.kill('SIGKILL')
     await broker.exited
-    await vi.waitUntil(() => restarts > 0, { timeout: 30_000, interval: 20 })
+    await vi.waitUntil(() => restarts.length > 0, { timeout: 30_000, interval: 20 })
     broker = await startKafka(settings)
     await publish(1_000)
     await distinct(600)
+    restarts.length = 0
+    broker.kill('SIGSTOP')
+    try {
+      await vi.waitUntil(() => restarts.length > 0, { timeout: 15_000, interval: 20 })
+    } finally {
+      broker.kill('SIGCONT')
+    }
+    expect(restarts[0]).toContain('neither the group nor the log was heard of')
+    await publish(2_000)
+    await distinct(900)
     expect(applied.filter((value, index) => applied.indexOf(value) !== index)).toEqual([])
   },
   180_000,

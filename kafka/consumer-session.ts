@@ -9,13 +9,15 @@ import type { BatchAnswer, ConsumedBatch, ConsumedRecord, ConsumerOptions } from
 // 2. What was fetched before a seek, a stop or a new assignment is not handed over.
 // 3. While a batch is worked on, the group hears of us on a timer, so that slow work (Postgres
 //    away) costs no membership; a refused heartbeat aborts the batch's signal instead.
-// 4. Topics written in Kafka transactions are not for this consumer: their control records take
+// 4. A member of whom neither group nor log has been heard for two session timeouts is thrown away:
+//    on a line that swallows everything the library waits on, far beyond its own limits.
+// 5. Topics written in Kafka transactions are not for this consumer: their control records take
 //    offsets that never arrive, which a caller must take for lost records.
 
 /** What `onBatch` or `onAssigned` threw: no failure of Kafka's, so nothing to start again for. */
 export class HandlerFailed extends Error {}
 
-const closeLimitMs = 10_000
+const closeLimitMs = 5_000
 const joinLimitMs = 1_000
 const fetchWaitMs = 200
 
@@ -24,15 +26,26 @@ export class ConsumerSession {
   readonly #consumer: Consumer
   readonly #ended = Promise.withResolvers<void>()
   readonly #atWork = new Set<AbortController>()
+  readonly #sessionTimeoutMs: number
   #assignment = new AbortController()
+  /** When the group or the log was last heard of; undefined while it joins, which may take longer. */
+  #heardMs: number | undefined
 
   constructor(options: ConsumerOptions) {
     this.#options = options
+    this.#sessionTimeoutMs = options.sessionTimeoutMs ?? 6_000
     const { brokers, groupId, log } = options
-    const client = kafkaClient({ brokers, clientId: groupId, ...(log ? { log } : {}) })
+    const client = kafkaClient({
+      brokers,
+      clientId: groupId,
+      // Who leads a group may be silent for a session before the others are answered.
+      requestTimeoutMs: this.#sessionTimeoutMs + 2_000,
+      retries: 1,
+      ...(log ? { log } : {}),
+    })
     this.#consumer = client.consumer({
       groupId,
-      sessionTimeout: options.sessionTimeoutMs ?? 6_000,
+      sessionTimeout: this.#sessionTimeoutMs,
       heartbeatInterval: options.heartbeatIntervalMs ?? 1_000,
       rebalanceTimeout: 30_000,
       minBytes: 1,
@@ -40,7 +53,7 @@ export class ConsumerSession {
       maxBytesPerPartition: 4_194_304,
       maxBytes: 16_777_216,
       allowAutoTopicCreation: false,
-      retry: { retries: 3, initialRetryTime: 100, restartOnFailure: async () => false },
+      retry: { retries: 1, initialRetryTime: 100, restartOnFailure: async () => false },
     })
   }
 
@@ -54,10 +67,12 @@ export class ConsumerSession {
     signal.addEventListener('abort', stop, { once: true })
     if (signal.aborted) stop()
     const started = this.#start()
+    const watch = setInterval(() => this.#endWhenSilent(), 1_000)
     try {
       await Promise.race([started, this.#ended.promise])
       await this.#ended.promise
     } finally {
+      clearInterval(watch)
       signal.removeEventListener('abort', stop)
       this.#abortWork()
       // The library cannot leave a group that it is just joining: it would stay a member, and hold
@@ -68,12 +83,13 @@ export class ConsumerSession {
   }
 
   async #start(): Promise<void> {
-    const { topic, onAlive, concurrency = 3 } = this.#options
+    const { topic, concurrency = 3 } = this.#options
     const consumer = this.#consumer
-    const { CRASH, FETCH, GROUP_JOIN, HEARTBEAT } = consumer.events
+    const { CRASH, FETCH, GROUP_JOIN, HEARTBEAT, REBALANCING } = consumer.events
     consumer.on(CRASH, ({ payload }) => this.#ended.reject(payload.error))
-    consumer.on(HEARTBEAT, () => onAlive?.('heartbeat'))
-    consumer.on(FETCH, () => onAlive?.('fetch'))
+    consumer.on(HEARTBEAT, () => this.#heard('heartbeat'))
+    consumer.on(FETCH, () => this.#heard('fetch'))
+    consumer.on(REBALANCING, () => (this.#heardMs = undefined))
     // The library calls listeners before its next fetch, so that the pause below comes in time.
     consumer.on(GROUP_JOIN, ({ payload }) => this.#joined(payload.memberAssignment[topic] ?? []))
     await consumer.connect()
@@ -86,7 +102,21 @@ export class ConsumerSession {
     })
   }
 
+  #heard(sign: 'heartbeat' | 'fetch'): void {
+    if (this.#heardMs !== undefined) this.#heardMs = performance.now()
+    this.#options.onAlive?.(sign)
+  }
+
+  #endWhenSilent(): void {
+    const limitMs = 2 * this.#sessionTimeoutMs
+    const silentMs = performance.now() - (this.#heardMs ?? Infinity)
+    if (silentMs <= limitMs) return
+    const what = `neither the group nor the log was heard of for ${Math.round(silentMs)} ms`
+    this.#ended.reject(new Error(what))
+  }
+
   #joined(partitions: number[]): void {
+    this.#heardMs = performance.now()
     this.#abortWork()
     this.#assignment = new AbortController()
     const { topic } = this.#options

@@ -1,4 +1,4 @@
-import type { Writable } from 'node:stream'
+import type { Duplex, Writable } from 'node:stream'
 import pg from 'pg'
 import { Kysely, PostgresDialect } from 'kysely'
 
@@ -13,9 +13,13 @@ export type PoolSettings = {
   queryTimeoutMs?: number
   /** Queries of one connection are sent without waiting for the answers before them. */
   pipeline?: boolean
+  /** Once it aborts, what has no answer 5 s later is cut: perhaps nobody is at the other end. */
+  stop?: AbortSignal
   /** Told of a connection lost while idle; the pool replaces it by itself. */
   onError: (error: Error) => void
 }
+
+const cutAfterMs = 5_000
 
 export type Pool = pg.Pool & AsyncDisposable
 export type PoolClient = pg.PoolClient
@@ -35,10 +39,17 @@ export function openPool(settings: PoolSettings): Pool {
   pool.on('error', settings.onError)
   // A client in use reports a lost connection to its query; without a listener of its own the same
   // event would end the process.
+  const streams = new Set<Duplex>()
   pool.on('connect', (client) => {
     client.on('error', settings.onError)
-    const { connection } = client as pg.PoolClient & Pick<pg.Client, 'connection'>
-    if (settings.pipeline === true) writeOncePerTurn(connection.stream)
+    const { stream } = (client as pg.PoolClient & Pick<pg.Client, 'connection'>).connection
+    streams.add(stream)
+    stream.once('close', () => streams.delete(stream))
+    if (settings.pipeline === true) writeOncePerTurn(stream)
+  })
+  settings.stop?.addEventListener('abort', () => {
+    const cut = () => streams.forEach((stream) => stream.destroy())
+    setTimeout(cut, cutAfterMs).unref()
   })
   return Object.assign(pool, { [Symbol.asyncDispose]: () => pool.end() })
 }

@@ -23,6 +23,7 @@ try {
   const stop = stopSignal()
   const connection = {
     url: config.WRITE_DATABASE_URL,
+    stop,
     onError: (error: Error) =>
       relayLog.warn({ event: 'connection_lost', err: error }, 'connection lost'),
   }

@@ -26,5 +26,6 @@ test.each([
 test("the driver's own failures, which have no code, pass; a fault of ours does not", () => {
   expect(databaseFault(new Error('Connection terminated unexpectedly'))).toBe('passing')
   expect(databaseFault(new Error('timeout exceeded when trying to connect'))).toBe('passing')
+  expect(databaseFault(new Error('Query read timeout'))).toBe('passing')
   expect(databaseFault(new TypeError('x is undefined'))).toBe('lasting')
 })

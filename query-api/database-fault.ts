@@ -5,7 +5,7 @@ const passingSystemCodes =
   /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|transaction_timeout)$/
 // The driver gives its own failures no code.
 const passingMessages =
-  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/
 
 /**
  * What an error of Postgres calls for: `passing` goes by itself (away, deadlock, serialization, no

@@ -10,7 +10,7 @@ import { readConfig } from './config.ts'
 import { openFreshness } from './freshness.ts'
 import { connectionsPerProjector, openJobs } from './jobs.ts'
 import { projectionMetrics } from './projection-metrics.ts'
-import { projectorSessionSettings } from './projector.ts'
+import { projectorQueryTimeoutMs, projectorSessionSettings } from './projector.ts'
 import { projectionReadiness } from './readiness.ts'
 import { queryRoutes } from './query-routes.ts'
 
@@ -26,6 +26,11 @@ try {
     url: config.READ_DATABASE_URL,
     applicationName: 'sluice-query-api',
     maxConnections: 8,
+    settings: { statement_timeout: '5s' },
+    queryTimeoutMs: 6_000,
+    // Here it only means that a connection without an answer is given up, and not used again.
+    pipeline: true,
+    stop: signal,
     onError,
   })
   const database = databaseOver<ReadDatabase>(reader)
@@ -34,7 +39,9 @@ try {
     applicationName: 'sluice-projector',
     maxConnections: connectionsPerProjector,
     settings: projectorSessionSettings,
+    queryTimeoutMs: projectorQueryTimeoutMs,
     pipeline: true,
+    stop: signal,
     onError,
   })
   const jobs = openJobs({

@@ -34,6 +34,9 @@ export const projectorSessionSettings = {
   idle_in_transaction_session_timeout: '10s',
 } as const
 
+/** Beyond the server's own limit: whoever has no answer then is on a dead line. */
+export const projectorQueryTimeoutMs = 31_000
+
 export type ProjectorSettings = {
   projection: Projection
   /** Of the role sluice_projector. */
