@@ -17,7 +17,7 @@ const commitsOffsetFirst: SourcePatch = {
   find: '    const { next, heartbeats, stop } = content\n',
   put:
     '    const { next, heartbeats, stop } = content\n' +
-    '    await saveOffset(transaction, place, next)\n' +
+    '    await saveOffset(transaction, place, content)\n' +
     "    await transaction.query('commit; begin')\n" +
     '    if (content.events.length > 0) drill.point()\n',
 }

@@ -85,7 +85,7 @@ function applyContent(
     await putEntries(transaction, place, entries)
     const newest = heartbeats.at(-1)
     if (newest !== undefined) noteHeartbeat(transaction, place, newest)
-    saveOffset(transaction, place, next)
+    saveOffset(transaction, place, content)
     return {
       kind: 'applied',
       next,
@@ -122,6 +122,8 @@ type Content = {
   heartbeats: string[]
   /** The first offset not read. */
   next: bigint
+  /** When the last record that can be read was written. */
+  throughAt?: string
   stop?: StopReason
 }
 
@@ -145,8 +147,13 @@ function readChunk({ fetchOffset, records }: Chunk): Content {
       read.unreadable.push({ offset, ...claimOf(record), code, detail })
       continue
     }
-    if (content.kind === 'heartbeat') read.heartbeats.push(content.occurredAt)
-    else read.events.push({ offset, event: content.event })
+    if (content.kind === 'heartbeat') {
+      read.heartbeats.push(content.occurredAt)
+      read.throughAt = content.occurredAt
+    } else {
+      read.events.push({ offset, event: content.event })
+      read.throughAt = content.event.event.at
+    }
   }
   return read
 }

@@ -8,9 +8,25 @@ import {
   wholeNumber,
 } from 'service/environment'
 import { z } from 'zod'
+import { readModels } from './projections/table.ts'
+
+const known = readModels.map(({ projection }) => projection.name)
+
+/** Names of projections, comma separated; `none` for none. */
+const projections = z
+  .string()
+  .default(known.join(','))
+  .transform((text) => (text.trim() === 'none' ? [] : text.split(',').map((name) => name.trim())))
+  .refine((names) => names.every((name) => known.includes(name)), {
+    message: `must be none, or some of ${known.join(', ')} (comma separated)`,
+  })
 
 export const variables = serviceEnvironment({
   QUERY_API_PORT: port(4020),
+  /** Which projections this process runs. */
+  PROJECTIONS: projections,
+  /** Off: no read model is answered here, only health, figures, and what operators do. */
+  READS: z.enum(['on', 'off']).default('on'),
   READ_DATABASE_URL: postgresUrl,
   PROJECTOR_DATABASE_URL: postgresUrl,
   KAFKA_BROKERS: brokerList,
@@ -25,6 +41,9 @@ export const variables = serviceEnvironment({
   HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
   /** How often all accounts are compared with the feed; 0: not at all. */
   SWEEP_SECONDS: wholeNumber(300, { min: 0, max: 86_400 }),
+}).refine(({ PROJECTIONS, READS }) => PROJECTIONS.length > 0 || READS === 'on', {
+  path: ['READS'],
+  message: 'is off, and PROJECTIONS none: this process would do nothing',
 })
 
 /**

@@ -3,6 +3,8 @@ import { httpProblem, Problem } from 'service/problem'
 import type { ApiAnswer, ApiRequest } from 'service/route'
 import { type Lag, LagWatch, type LagWatchSettings } from './lag-watch.ts'
 import { problem } from './problems.ts'
+import type { Projection } from './projection.ts'
+import type { Queryable } from './transaction.ts'
 
 // A read that brings a token is answered from a state at or above every account the token names, or
 // says that it is not. It is compared with the versions of the projection it reads from, and waits
@@ -11,6 +13,26 @@ import { problem } from './problems.ts'
 const defaultWaitSeconds = 2
 const longestWaitSeconds = 30
 const laggingShown = 5
+
+/** A freshness for each projection that is read from. */
+export type Freshnesses = { of(projection: Projection): Freshness; waiters(): number }
+
+export function openFreshnesses(
+  reader: Queryable,
+  { signal }: Pick<LagWatchSettings, 'signal'>,
+): Freshnesses {
+  const open = new Map<Projection, Freshness>()
+  return {
+    of(projection) {
+      const versionsOf: LagWatchSettings['versionsOf'] = (accounts) =>
+        projection.versions(reader, accounts)
+      const freshness = open.get(projection) ?? openFreshness({ versionsOf, signal })
+      open.set(projection, freshness)
+      return freshness
+    },
+    waiters: () => [...open.values()].reduce((sum, { waiters }) => sum + waiters(), 0),
+  }
+}
 
 export type Freshness = {
   /** `answer`, once the request's token is reached or its wait is over, with headers saying which. */

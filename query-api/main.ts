@@ -4,11 +4,10 @@ import { openAccess, openToAll } from 'service/access'
 import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
-import { exitLoudly, stopSignal } from 'service/stop'
-import { accountVersions } from './account-reads.ts'
+import { aborted, exitLoudly, stopSignal } from 'service/stop'
 import { readConfig } from './config.ts'
-import { openFreshness } from './freshness.ts'
-import { connectionsPerProjector, openJobs } from './jobs.ts'
+import { openFreshnesses } from './freshness.ts'
+import { openJobs, projectorConnections } from './jobs.ts'
 import { projectionMetrics } from './projection-metrics.ts'
 import { projectorQueryTimeoutMs, projectorSessionSettings } from './projector.ts'
 import { projectionReadiness } from './readiness.ts'
@@ -37,14 +36,15 @@ try {
   await using pool = openPool({
     url: config.PROJECTOR_DATABASE_URL,
     applicationName: 'sluice-projector',
-    maxConnections: connectionsPerProjector,
+    maxConnections: projectorConnections(config.PROJECTIONS.length),
     settings: projectorSessionSettings,
     queryTimeoutMs: projectorQueryTimeoutMs,
     pipeline: true,
     stop: signal,
     onError,
   })
-  const jobs = openJobs({
+  const { jobs, lookAtLog } = openJobs({
+    running: config.PROJECTIONS,
     pool,
     brokers: config.KAFKA_BROKERS,
     commandApi: { url: config.COMMAND_API_URL, key: config.COMMAND_API_KEY },
@@ -54,18 +54,20 @@ try {
     log,
   })
   const statuses = jobs.map(({ status }) => status)
-  const versionsOf = (ids: readonly string[]) => accountVersions(reader, ids)
-  const freshness = openFreshness({ versionsOf, signal })
-  const observe = projectionMetrics(metrics.registry, statuses, freshness.waiters)
+  const freshness = openFreshnesses(reader, { signal })
+  const own = statuses.filter(({ elsewhere }) => !elsewhere)
+  const observe = projectionMetrics(metrics.registry, own, freshness.waiters)
   await using http = await serveHttp({
     host: config.HOST,
     port: config.QUERY_API_PORT,
     routes: queryRoutes({
+      reads: config.READS === 'on',
       reader,
       database,
-      freshness,
+      freshnessOf: freshness.of,
       cursorSecret: config.CURSOR_SECRET,
       statuses,
+      lookAtLog,
       pool,
       repairers: jobs,
     }),
@@ -80,7 +82,8 @@ try {
     metrics,
   })
   log.info({ event: 'started', url: http.url }, `query API on ${http.url}`)
-  await Promise.all(jobs.map(({ projection, run }) => run(observe(projection.name))))
+  const work = jobs.map(({ projection, run }) => run(observe(projection.name)))
+  await Promise.all([aborted(signal), ...work])
   log.info({ event: 'stopping' }, 'stopping: running requests finish')
 } catch (error) {
   exitLoudly(error)

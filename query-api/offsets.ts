@@ -14,17 +14,33 @@ const storedOf = ({ partition, topic_id, next_offset }: Row): StoredOffset => ({
   next: BigInt(next_offset),
 })
 
+export type ReadOffset = StoredOffset & {
+  /** How long ago the last applied record was written; null before any was. */
+  throughSeconds: number | null
+}
+
 /** All rows of a projection, whoever's partitions they are. */
 export async function readOffsets(
   database: Queryable,
   { projection, topic }: Omit<Place, 'partition'>,
-): Promise<StoredOffset[]> {
-  const { rows } = await database.query<Row>(
-    `select partition, topic_id, next_offset from read.offsets
-      where projection = $1 and topic = $2 order by partition`,
-    [projection, topic],
-  )
-  return rows.map(storedOf)
+): Promise<ReadOffset[]> {
+  const { rows } = await database.query<Row & { through_seconds: number | null }>({
+    name: 'read-offsets',
+    text: `select partition, topic_id, next_offset,
+        extract(epoch from clock_timestamp() - through_at)::float8 as through_seconds
+      from read.offsets where projection = $1 and topic = $2 order by partition`,
+    values: [projection, topic],
+  })
+  return rows.map((row) => ({ ...storedOf(row), throughSeconds: row.through_seconds }))
+}
+
+/**
+ * How late a partition is: none of its events that are not applied is older than this. Null when
+ * nothing is known of when its last record was written.
+ */
+export function lagSeconds(events: number, throughSeconds: number | null): number | null {
+  if (events === 0) return 0
+  return throughSeconds === null ? null : Math.max(0, throughSeconds)
 }
 
 /** Makes the rows that are missing, at 0; then says what is stored for these partitions. */
@@ -71,16 +87,17 @@ export async function lockOffset(
   return { ...storedOf(row), quarantine: row.quarantine }
 }
 
+/** `throughAt` is when the last of these records was written; undefined leaves it as it is. */
 export function saveOffset(
   transaction: Transaction,
   { projection, topic, partition }: Place,
-  next: bigint,
+  { next, throughAt = null }: { next: bigint; throughAt?: string | null | undefined },
 ): void {
   transaction.send({
     name: 'save-offset',
-    text: `update read.offsets set next_offset = $4
+    text: `update read.offsets set next_offset = $4, through_at = coalesce($5, through_at)
       where projection = $1 and topic = $2 and partition = $3`,
-    values: [projection, topic, partition, next],
+    values: [projection, topic, partition, next, throughAt],
   })
 }
 

@@ -26,18 +26,7 @@ export function projectionMetrics(
       }
     },
   })
-  void new Gauge({
-    name: 'sluice_projection_lag_events',
-    help: 'Events in the log that are not applied yet, of partitions assigned to this process',
-    labelNames: ['projection', 'partition'],
-    registers,
-    collect() {
-      this.reset()
-      for (const { projection, lags } of statuses) {
-        for (const [partition, lag] of lags) this.set({ projection, partition }, lag)
-      }
-    },
-  })
+  lagMetrics(registers, statuses)
   void new Gauge({
     name: 'sluice_projection_stopped_partitions',
     help: 'Partitions that stopped rather than lose or misapply an event',
@@ -64,6 +53,35 @@ export function projectionMetrics(
     registers,
   })
   return (projection) => (seconds) => chunkSeconds.observe({ projection }, seconds)
+}
+
+function lagMetrics(registers: Registry[], statuses: readonly ProjectionStatus[]): void {
+  void new Gauge({
+    name: 'sluice_projection_lag_events',
+    help: 'Events in the log that are not applied yet, of partitions assigned to this process',
+    labelNames: ['projection', 'partition'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, lags } of statuses) {
+        for (const [partition, { events }] of lags) this.set({ projection, partition }, events)
+      }
+    },
+  })
+  void new Gauge({
+    name: 'sluice_projection_lag_seconds',
+    help: 'How old the oldest event not applied yet may be, of partitions assigned to this process',
+    labelNames: ['projection', 'partition'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, lags } of statuses) {
+        for (const [partition, { seconds }] of lags) {
+          if (seconds !== null) this.set({ projection, partition }, seconds)
+        }
+      }
+    },
+  })
 }
 
 function quarantineMetrics(registers: Registry[], statuses: readonly ProjectionStatus[]): void {

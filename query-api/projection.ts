@@ -45,6 +45,11 @@ export type Projection = {
   apply(transaction: Transaction, events: readonly ProjectedEvent[]): Promise<Applied>
   /** How far the accounts are; one that is not there is left out. Locks nothing. */
   heads(database: Queryable, accounts: readonly string[]): Promise<ReadonlyMap<string, Head>>
+  /**
+   * The versions that readers see, for freshness. An account whose history here is another than the
+   * command side's counts as 0: no version of it can be trusted.
+   */
+  versions(database: Queryable, accounts: readonly string[]): Promise<ReadonlyMap<string, number>>
   /** Removes an account, so that it can be built anew from its first event. */
   forget(transaction: Transaction, account: string): Promise<void>
   /** Moves an account past an event that is left out; false when there is no such account yet. */

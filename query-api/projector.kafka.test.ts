@@ -12,12 +12,11 @@ import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
-import { accountVersions, findAccount } from './account-reads.ts'
-import { accounts } from './accounts.ts'
-import { openFreshness } from './freshness.ts'
+import { openFreshnesses } from './freshness.ts'
 import type { Projection } from './projection.ts'
+import { accountRoutes, findAccount } from './projections/accounts-reads.ts'
+import { accounts } from './projections/accounts.ts'
 import { projectorSessionSettings, runProjector } from './projector.ts'
-import { accountRoutes } from './routes.ts'
 import { newStatus, type ProjectionStatus } from './status.ts'
 import { historyOf, interleave, outboxRow, timeOf } from './test-events.ts'
 import { openTcpProxy, spawnProjector } from './test-faults.ts'
@@ -88,7 +87,7 @@ const names = (count: number, prefix: string = randomUUID()) =>
   Array.from({ length: count }, (_, index) => `${prefix}-${index}`)
 
 async function allAt(ids: string[], version: number): Promise<boolean> {
-  const versions = await accountVersions(reader, ids)
+  const versions = await accounts.versions(reader, ids)
   return ids.every((id) => versions.get(id) === version)
 }
 
@@ -97,14 +96,16 @@ const reached = (ids: string[], version: number) => vi.waitUntil(() => allAt(ids
 test('events published to Kafka are read by GET, with the token of the last of them', async () => {
   const topic = await newTopic(3)
   start(topic)
-  const freshness = openFreshness({
-    versionsOf: (ids) => accountVersions(reader, ids),
-    signal: new AbortController().signal,
-  })
+  const freshness = openFreshnesses(reader, { signal: new AbortController().signal })
   await using http = await serveHttp({
     host: '127.0.0.1',
     port: 0,
-    routes: accountRoutes({ reader, database, freshness, cursorSecret: 'x'.repeat(32) }),
+    routes: accountRoutes({
+      reader,
+      database,
+      freshnessOf: freshness.of,
+      cursorSecret: 'x'.repeat(32),
+    }),
     access: openToAll,
     readiness: async () => [],
     log,
@@ -134,7 +135,7 @@ test('a topic delivered twice over is applied once, and heartbeats are noted', a
   expect([status.applied, status.duplicates]).toEqual([400, 200])
   expect(await allAt(ids, 10)).toBe(true)
   await vi.waitUntil(
-    () => status.lags.size === 3 && Math.max(...status.lags.values()) === 0,
+    () => status.lags.size === 3 && [...status.lags.values()].every(({ events }) => events === 0),
     patient,
   )
 })

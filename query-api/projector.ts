@@ -5,13 +5,14 @@ import { pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import { applyChunk } from './chunk.ts'
 import { databaseFault } from './database-fault.ts'
-import { ensureOffsets, readOffsets } from './offsets.ts'
+import { type LogLook, openLogLook } from './log-look.ts'
+import { ensureOffsets, lagSeconds, readOffsets } from './offsets.ts'
 import { untilItPasses } from './patience.ts'
 import type { Projection } from './projection.ts'
 import type { NewEntry } from './quarantine/entries.ts'
 import type { Repairer } from './quarantine/repairer.ts'
 import { runSweeps, type SweepSettings } from './quarantine/sweep.ts'
-import type { ProjectionStatus } from './status.ts'
+import type { PartitionLag, ProjectionStatus } from './status.ts'
 import { offsetFault, type StopReason } from './stop-reason.ts'
 
 // The loop of one projection. Invariants:
@@ -49,6 +50,8 @@ export type ProjectorSettings = {
   observeSeconds?: (seconds: number) => void
   /** How often the log's ends and the topic's id are compared with what is stored. 2 s by default. */
   watchIntervalMs?: number
+  /** How it looks at the log then; one of its own by default. */
+  lookAtLog?: () => Promise<LogLook>
   chunkRecords?: number
   /** Repairs accounts in quarantine; without one they stay there. */
   repairer?: Repairer
@@ -80,11 +83,14 @@ const loggedEntries = 20
 
 class Projector {
   readonly #settings: ProjectorSettings
+  readonly #lookAtLog: () => Promise<LogLook>
   /** The topic as it was when its partitions were assigned. */
   #topicId = ''
 
   constructor(settings: ProjectorSettings) {
     this.#settings = settings
+    const { brokers, status } = settings
+    this.#lookAtLog = settings.lookAtLog ?? openLogLook({ brokers, topic: status.topic })
   }
 
   async consume(): Promise<void> {
@@ -218,18 +224,17 @@ class Projector {
 
   /** Faults that no record tells of: a topic made anew, a tail lost, while nothing arrives. */
   async #compare(): Promise<void> {
-    const { pool, brokers, status } = this.#settings
+    const { pool, status } = this.#settings
     const stored = await readOffsets(pool, status)
-    const bounds = await topicOffsets({ brokers, topic: status.topic })
-    // Read last: bounds of a topic made anew are then never held against the id of the old one.
-    const { id } = await describeTopic({ brokers, topic: status.topic })
+    const { bounds, topicId } = await this.#lookAtLog()
     status.log = bounds
-    const lags = new Map<number, number>()
-    for (const { partition, ...offset } of stored) {
+    const lags = new Map<number, PartitionLag>()
+    for (const { partition, throughSeconds, ...offset } of stored) {
       const log = bounds.get(partition)
       if (log === undefined || !status.assigned?.includes(partition)) continue
-      lags.set(partition, Math.max(0, Number(log.high - offset.next)))
-      const fault = offsetFault(offset, id, log)
+      const events = Math.max(0, Number(log.high - offset.next))
+      lags.set(partition, { events, seconds: lagSeconds(events, throughSeconds) })
+      const fault = offsetFault(offset, topicId, log)
       // Retention may pass the offset read above while its owner moves on: the next fetch tells.
       if (fault && fault.code !== 'offset_below_log') this.#stop(partition, fault)
     }

@@ -1,17 +1,21 @@
 import type { Route } from 'service/route'
+import { readModels } from './projections/table.ts'
 import { type QuarantineRoutesSettings, quarantineRoutes } from './quarantine/routes.ts'
-import { projectionRoutes } from './report.ts'
-import { type AccountRoutesSettings, accountRoutes } from './routes.ts'
-import type { ProjectionStatus } from './status.ts'
+import type { ReadSettings } from './reading.ts'
+import { projectionRoutes, type ReportSettings } from './report.ts'
 
-type Settings = AccountRoutesSettings &
-  QuarantineRoutesSettings & { statuses: readonly ProjectionStatus[] }
+type Settings = ReadSettings &
+  QuarantineRoutesSettings &
+  ReportSettings & {
+    /** Whether the read models themselves are answered here. */
+    reads: boolean
+  }
 
 /** Everything that the query API answers. What changes something is audited: `quarantine/audit.pg.test.ts`. */
-export function queryRoutes({ statuses, ...settings }: Settings): Route[] {
+export function queryRoutes({ reads, ...settings }: Settings): Route[] {
   return [
-    ...accountRoutes(settings),
-    ...projectionRoutes(settings.database, statuses),
+    ...(reads ? readModels.flatMap(({ routes }) => routes(settings)) : []),
+    ...projectionRoutes(settings),
     ...quarantineRoutes(settings),
   ]
 }

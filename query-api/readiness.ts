@@ -28,17 +28,30 @@ type HeartbeatAges = ReadonlyMap<number, number>
 export function projectionReadiness(settings: ReadinessSettings): Readiness {
   const { database, statuses, heartbeatSeconds, now = () => performance.now() } = settings
   const startedMs = now()
+  const own = statuses.filter(({ elsewhere }) => !elsewhere)
   return async () => {
     const ages = await heartbeatAges(database).catch(() => undefined)
     if (ages === undefined) return ['the read database does not answer']
     const upSeconds = (now() - startedMs) / 1_000
-    const late = statuses.flatMap((status) => lateProjection(status, now()))
-    const silent = statuses.flatMap((status) => {
-      const own = ages.get(status.projection) ?? new Map<number, number>()
-      return lateHeartbeats(status, own, { heartbeatSeconds, upSeconds })
+    const late = own.flatMap((status) => lateProjection(status, now()))
+    const silent = judged(own, statuses, ages).flatMap((status) => {
+      const seen = ages.get(status.projection) ?? new Map<number, number>()
+      return lateHeartbeats(status, seen, { heartbeatSeconds, upSeconds })
     })
     return silent.length === 0 ? late : [...late, ...silent, ...(await lateStages(settings.stages))]
   }
+}
+
+/**
+ * Whose heartbeats count: those of the projections that run here. A process that runs none only
+ * answers, and so depends on all that any process has ever run.
+ */
+function judged(
+  own: readonly ProjectionStatus[],
+  statuses: readonly ProjectionStatus[],
+  ages: ReadonlyMap<string, HeartbeatAges>,
+): readonly ProjectionStatus[] {
+  return own.length > 0 ? own : statuses.filter(({ projection }) => ages.has(projection))
 }
 
 /** What the projector itself says. */
@@ -71,7 +84,7 @@ export function lateHeartbeats(
   if (newest > newestLimitSeconds * heartbeatSeconds) {
     return [`${name} saw its newest heartbeat ${Math.round(newest)} s ago: nothing comes through`]
   }
-  return [...log.keys()].flatMap((partition) => {
+  return [...new Set([...log.keys(), ...ages.keys()])].flatMap((partition) => {
     const age = ages.get(partition) ?? upSeconds
     if (Math.min(age, upSeconds) <= partitionLimitSeconds * heartbeatSeconds) return []
     return [`${name} saw no heartbeat in partition ${partition} for ${Math.round(age)} s`]

@@ -7,13 +7,12 @@ import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { afterAll, expect, test } from 'vitest'
-import { accountVersions } from './account-reads.ts'
-import { accounts } from './accounts.ts'
-import { openFreshness } from './freshness.ts'
+import { openFreshnesses } from './freshness.ts'
 import { projectionMetrics } from './projection-metrics.ts'
+import { accountRoutes } from './projections/accounts-reads.ts'
+import { accounts } from './projections/accounts.ts'
 import { projectionReadiness } from './readiness.ts'
 import { projectionRoutes } from './report.ts'
-import { accountRoutes } from './routes.ts'
 import { newStatus } from './status.ts'
 import { eventRow, historyOf, projected } from './test-events.ts'
 import { inTransaction } from './transaction.ts'
@@ -25,13 +24,13 @@ const pool = cleanup.use(openPool({ ...connection, url: databases.read('sluice_p
 const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
 const database = databaseOver<ReadDatabase>(reader)
 const status = newStatus('accounts')
+/** One that only other processes run. */
+const other = { ...newStatus('other'), elsewhere: true }
 const metrics = openMetrics('query-api')
-const freshness = openFreshness({
-  versionsOf: (ids) => accountVersions(reader, ids),
-  signal: new AbortController().signal,
-})
+const freshness = openFreshnesses(reader, { signal: new AbortController().signal })
 projectionMetrics(metrics.registry, [status], freshness.waiters)
 const cursorSecret = 'a secret of at least 32 characters'
+const lookAtLog = async () => ({ bounds: new Map([[0, { low: 0n, high: 20n }]]), topicId: '' })
 const http = cleanup.use(
   await serveHttp({
     host: '127.0.0.1',
@@ -40,8 +39,8 @@ const http = cleanup.use(
     metrics,
     log: openLog('query-api', 'fatal'),
     routes: [
-      ...accountRoutes({ reader, database, freshness, cursorSecret }),
-      ...projectionRoutes(database, [status]),
+      ...accountRoutes({ reader, database, freshnessOf: freshness.of, cursorSecret }),
+      ...projectionRoutes({ database, statuses: [status, other], lookAtLog }),
     ],
     readiness: projectionReadiness({
       database,
@@ -212,17 +211,26 @@ test('a token not reached says stale, with the account and its versions, on a 40
 test('/projections tells how far each partition is, and why one stopped', async () => {
   status.assigned = [0, 1]
   status.log = new Map([0, 1, 2].map((partition) => [partition, { low: 0n, high: 10n }]))
-  await pool.query(`insert into read.offsets (projection, topic, partition, topic_id, next_offset)
-    select 'accounts', 'account-events', p, gen_random_uuid(), 4 + p from generate_series(0, 2) p`)
+  await pool.query(`insert into read.offsets
+      (projection, topic, partition, topic_id, next_offset, through_at)
+    select 'accounts', 'account-events', p, gen_random_uuid(), 4 + p,
+      now() - (90 + p) * interval '1 second' from generate_series(0, 2) p`)
+  await pool.query(`insert into read.offsets values
+    ('other', 'account-events', 0, gen_random_uuid(), 18, now() - interval '7 seconds')`)
   status.stopped.set(1, { code: 'records_missing', detail: 'gone', offset: 5n })
   const { body } = await get('/projections')
-  const [report] = body.items as unknown as Record<string, unknown>[]
+  const [report, elsewhere] = body.items as unknown as Record<string, unknown>[]
   expect(report).toMatchObject({ name: 'accounts', state: 'stopped', lag: 15, applied: 0 })
   expect(report!.partitions).toMatchObject([
     { partition: 0, state: 'running', next: 4, high: 10, lag: 6, reason: null },
     { partition: 1, state: 'stopped', next: 5, reason: { code: 'records_missing', offset: 5 } },
     { partition: 2, state: 'elsewhere', next: 6 },
   ])
+  const seconds = (report!.partitions as { lagSeconds: number }[]).map((each) => each.lagSeconds)
+  expect(seconds.map(Math.round)).toEqual([90, 91, 92])
+  expect(Math.round(report!.lagSeconds as number)).toBe(92)
+  expect(elsewhere).toMatchObject({ name: 'other', state: 'elsewhere', lag: 2 })
+  expect(Math.round(elsewhere!.lagSeconds as number)).toBe(7)
   const figures = await (await fetch(`${http.url}/metrics`)).text()
   expect(figures).toMatch(/sluice_projection_stopped_partitions\{.*accounts.*\} 1/)
   status.stopped.clear()

@@ -9,13 +9,15 @@ export type ProjectionStatus = {
   readonly projection: string
   readonly topic: string
   readonly groupId: string
+  /** Only other processes run it. */
+  elsewhere: boolean
   /** Undefined until the group was joined; later, the partitions that are this process's. */
   assigned: readonly number[] | undefined
   readonly stopped: Map<number, StopReason>
   /** The log as last seen, by partition; empty until Kafka was asked. */
   log: ReadonlyMap<number, LogBounds>
-  /** Events not applied yet, of assigned partitions, as of the same look at the log. */
-  lags: ReadonlyMap<number, number>
+  /** What is not applied yet, of assigned partitions, as of the same look at the log. */
+  lags: ReadonlyMap<number, PartitionLag>
   /** What the projector waits for, as the end of "waits: ...". */
   trouble: string | undefined
   /** Monotonic milliseconds of the last answer from Kafka. */
@@ -27,6 +29,9 @@ export type ProjectionStatus = {
   held: number
   quarantine: QuarantineStatus
 }
+
+/** Of one partition: events, and the most seconds that the oldest of them can be old. */
+export type PartitionLag = { events: number; seconds: number | null }
 
 type QuarantineStatus = {
   /** Accounts in it, of all processes, as last counted; undefined until then. */
@@ -40,11 +45,13 @@ type QuarantineStatus = {
   trouble: string | undefined
 }
 
+export const accountTopic = topicOf('account')
+
 /** A projection of account events, in a consumer group of its own. */
 export function newStatus(
   projection: string,
   { topic, groupId }: { topic: string; groupId: string } = {
-    topic: topicOf('account'),
+    topic: accountTopic,
     groupId: `sluice-${projection}`,
   },
 ): ProjectionStatus {
@@ -52,6 +59,7 @@ export function newStatus(
     projection,
     topic,
     groupId,
+    elsewhere: false,
     assigned: undefined,
     stopped: new Map(),
     log: new Map(),

@@ -50,7 +50,7 @@ export async function openTcpProxy(databaseUrl: string) {
 const program = `
 import { openPool } from 'migrations/database'
 import { openLog } from 'service/log'
-import { accounts } from './accounts.ts'
+import { accounts } from './projections/accounts.ts'
 import { projectorSessionSettings, runProjector } from './projector.ts'
 import { newStatus } from './status.ts'
 

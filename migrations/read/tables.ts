@@ -32,6 +32,7 @@ export type OffsetTable = {
   partition: number
   topic_id: string
   next_offset: string
+  through_at: Date | null
 }
 
 export type HeartbeatTable = {

@@ -5,10 +5,9 @@ import type { ReadDatabase } from 'migrations/read'
 import { openLog } from 'service/log'
 import type { ApiRequest, Route } from 'service/route'
 import { afterAll, expect, test } from 'vitest'
-import { accountVersions } from '../account-reads.ts'
-import { accounts } from '../accounts.ts'
 import { applyChunk } from '../chunk.ts'
-import { openFreshness } from '../freshness.ts'
+import { openFreshnesses } from '../freshness.ts'
+import { accounts } from '../projections/accounts.ts'
 import { queryRoutes } from '../query-routes.ts'
 import { newStatus } from '../status.ts'
 import { consumed, historyOf } from '../test-events.ts'
@@ -43,9 +42,11 @@ const repairer = new Repairer({ ...shared, feed: undefined })
 const routes = queryRoutes({
   reader,
   database: databaseOver<ReadDatabase>(reader),
-  freshness: openFreshness({ versionsOf: (ids) => accountVersions(reader, ids), signal }),
+  freshnessOf: openFreshnesses(reader, { signal }).of,
   cursorSecret: 'x'.repeat(32),
+  reads: true,
   statuses: [status],
+  lookAtLog: async () => ({ bounds: new Map(), topicId: '' }),
   pool,
   repairers: [{ projection: accounts, repairer }],
 })

@@ -2,8 +2,7 @@ import { testDatabases } from 'local-stack/test-databases'
 import { openPool } from 'migrations/database'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
-import { accountVersions } from '../account-reads.ts'
-import { accounts } from '../accounts.ts'
+import { accounts } from '../projections/accounts.ts'
 import { applyChunk, type ChunkOutcome } from '../chunk.ts'
 import { projectorSessionSettings } from '../projector.ts'
 import { consumed, eventRow, historyOf, projected, unstorableBalance } from '../test-events.ts'
@@ -133,11 +132,11 @@ test('a history that contradicts the feed is replaced by it from version 1', asy
   const other = [...truth.slice(0, 2), eventRow('conflict', 3, { balance: '999' })]
   await commandApi.record(truth)
   await deliver('conflict', ...other)
-  expect(await accountVersions(reader, ['conflict'])).toEqual(new Map([['conflict', 3]]))
+  expect(await accounts.versions(reader, ['conflict'])).toEqual(new Map([['conflict', 3]]))
   await deliver('conflict', truth[2]!, truth[3]!)
   expect(await entryOf('conflict')).toMatchObject({ code: 'version_conflict', highest: 4 })
   // No version of it can be called fresh before it is restored.
-  expect(await accountVersions(reader, ['conflict'])).toEqual(new Map([['conflict', 0]]))
+  expect(await accounts.versions(reader, ['conflict'])).toEqual(new Map([['conflict', 0]]))
   expect(await repair('conflict')).toMatchObject({ kind: 'released', restored: true, applied: 5 })
   expect(await rowOf('conflict')).toEqual(foldOf(truth))
 })

@@ -9,12 +9,11 @@ import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { afterAll, expect, test } from 'vitest'
-import { accountVersions } from '../account-reads.ts'
-import { accounts } from '../accounts.ts'
 import { applyChunk } from '../chunk.ts'
-import { openFreshness } from '../freshness.ts'
+import { openFreshnesses } from '../freshness.ts'
+import { accountRoutes } from '../projections/accounts-reads.ts'
+import { accounts } from '../projections/accounts.ts'
 import { projectionRoutes } from '../report.ts'
-import { accountRoutes } from '../routes.ts'
 import { newStatus } from '../status.ts'
 import { consumed, eventRow, historyOf, unstorableBalance } from '../test-events.ts'
 import { openFeed } from './feed.ts'
@@ -51,10 +50,14 @@ const http = cleanup.use(
       ...accountRoutes({
         reader,
         database,
-        freshness: openFreshness({ versionsOf: (ids) => accountVersions(reader, ids), signal }),
+        freshnessOf: openFreshnesses(reader, { signal }).of,
         cursorSecret: 'x'.repeat(32),
       }),
-      ...projectionRoutes(database, [status]),
+      ...projectionRoutes({
+        database,
+        statuses: [status],
+        lookAtLog: async () => ({ bounds: new Map(), topicId: '' }),
+      }),
       ...quarantineRoutes({
         database,
         pool,

@@ -6,7 +6,7 @@ import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/
 import { z } from 'zod'
 import { problem } from '../problems.ts'
 import type { Projection } from '../projection.ts'
-import { orUnavailable } from '../routes.ts'
+import { orUnavailable } from '../reading.ts'
 import { inTransaction, type Transaction } from '../transaction.ts'
 import { type Repairer, feedMissing } from './repairer.ts'
 

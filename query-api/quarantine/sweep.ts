@@ -106,7 +106,7 @@ async function judgesOf({
   const judges = new Map<number, (sinceMs: number) => boolean>()
   for (const partition of status.assigned ?? []) {
     if (status.stopped.has(partition) || !status.log.has(partition)) continue
-    const idle = status.lags.get(partition) === 0
+    const idle = status.lags.get(partition)?.events === 0
     const beatMs = beats.get(partition) ?? 0
     judges.set(partition, (sinceMs) =>
       heartbeatSeconds === 0 ? idle : beatMs > sinceMs + clockToleranceMs,

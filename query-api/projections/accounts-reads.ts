@@ -1,7 +1,22 @@
 import type { Kysely, Selectable } from 'kysely'
 import type { ReadAccountTable, ReadDatabase } from 'migrations/read'
+import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
+import { z } from 'zod'
+import type { CursorPlace } from '../cursor.ts'
+import {
+  accountMissing,
+  accountParams,
+  cursorPosition,
+  moment,
+  nextCursor,
+  noQuery,
+  pageParams,
+  quarantineHeader,
+  readRoute,
+  type ReadSettings,
+} from '../reading.ts'
+import type { Queryable } from '../transaction.ts'
 import { accounts } from './accounts.ts'
-import type { Queryable } from './transaction.ts'
 
 // What is asked of the projection `accounts`. An account in quarantine is answered as it is stored,
 // and every answer says which of its accounts are.
@@ -33,7 +48,7 @@ function resourceOf(row: Selectable<ReadAccountTable>) {
   }
 }
 
-/** A named statement, as is `accountVersions`: planning it would cost more than answering it. */
+/** A named statement: planning it would cost more than answering it. */
 export async function findAccount(
   database: Queryable,
   id: string,
@@ -49,20 +64,6 @@ export async function findAccount(
   return row && { account: resourceOf(row), quarantined: row.quarantined }
 }
 
-/** Why an account is in quarantine, whether it is in the read model or not; null when it is not. */
-export async function quarantineOf(
-  database: Kysely<ReadDatabase>,
-  id: string,
-): Promise<string | null> {
-  const row = await database
-    .selectFrom('read.quarantine')
-    .select('code')
-    .where('projection', '=', accounts.name)
-    .where('account_id', '=', id)
-    .executeTakeFirst()
-  return row?.code ?? null
-}
-
 function fromAccounts(database: Kysely<ReadDatabase>) {
   return database
     .selectFrom('read.accounts as a')
@@ -73,7 +74,7 @@ function fromAccounts(database: Kysely<ReadDatabase>) {
     .select('q.code as quarantined')
 }
 
-export type AccountFilters = {
+type AccountFilters = {
   owner?: string | undefined
   status?: 'open' | 'closed' | undefined
   currency?: string | undefined
@@ -86,7 +87,7 @@ export type AccountFilters = {
 }
 
 /** Accounts by id, from behind `after`; at most `limit`, and whether there are more. */
-export async function listAccounts(
+async function listAccounts(
   database: Kysely<ReadDatabase>,
   filters: AccountFilters,
   { after, limit }: { after: string | undefined; limit: number },
@@ -111,21 +112,63 @@ export async function listAccounts(
   return { items, more: rows.length > limit }
 }
 
-/**
- * How far this projection is with these accounts; an unknown one is left out. An account whose
- * history here is another than the command side's counts as 0: no version of it can be trusted.
- */
-export async function accountVersions(
-  database: Queryable,
-  ids: readonly string[],
-): Promise<Map<string, number>> {
-  const { rows } = await database.query<{ id: string; version: string }>({
-    name: 'account-versions',
-    text: `select a.id, case q.code when 'version_conflict' then 0 else a.version end as version
-      from read.accounts a
-      left join read.quarantine q on q.projection = $1 and q.account_id = a.id
-      where a.id = any($2)`,
-    values: [accounts.name, ids],
-  })
-  return new Map(rows.map(({ id, version }) => [id, Number(version)]))
+const minorUnits = z
+  .string()
+  .regex(/^(0|-?[1-9]\d{0,17})$/, 'must be up to 18 digits, in minor units')
+
+/** Each parameter once; one that is not here is refused, since a misspelt filter filters nothing. */
+const listQuery = z.strictObject({
+  owner: z
+    .string()
+    .regex(/^[^\0]{1,200}$/, 'must be 1 to 200 characters')
+    .optional(),
+  status: z.enum(['open', 'closed']).optional(),
+  currency: z
+    .string()
+    .regex(/^[A-Z]{3}$/, 'must be three capital letters')
+    .optional(),
+  minBalance: minorUnits.optional(),
+  maxBalance: minorUnits.optional(),
+  openedFrom: moment.optional(),
+  openedTo: moment.optional(),
+  ...pageParams,
+})
+
+/** What the projection `accounts` answers. */
+export function accountRoutes(settings: ReadSettings): Route[] {
+  const freshness = settings.freshnessOf(accounts)
+  return [
+    readRoute(freshness, '/accounts/:id', (request) => oneAccount(settings, request)),
+    readRoute(freshness, '/accounts', (request) => accountList(settings, request)),
+  ]
+}
+
+function oneAccount({ reader }: ReadSettings, request: ApiRequest) {
+  const { id } = parsePart(accountParams, request.params, 'path')
+  parsePart(noQuery, request.query, 'query')
+  return async (): Promise<ApiAnswer> => {
+    const found = await findAccount(reader, id)
+    if (found === undefined) throw await accountMissing(reader, accounts, id)
+    const { account, quarantined } = found
+    const headers = { ETag: `"${account.version}"`, ...quarantineHeader([{ id, quarantined }]) }
+    return { status: 200, headers, body: account }
+  }
+}
+
+function accountList({ database, cursorSecret }: ReadSettings, request: ApiRequest) {
+  const { limit, cursor, ...given } = parsePart(listQuery, request.query, 'query')
+  const place: CursorPlace = { list: 'accounts', filters: given }
+  const after = cursorPosition(cursorSecret, place, cursor)
+  const filters = {
+    ...given,
+    openedFrom: given.openedFrom === undefined ? undefined : new Date(given.openedFrom),
+    openedTo: given.openedTo === undefined ? undefined : new Date(given.openedTo),
+  }
+  return async (): Promise<ApiAnswer> => {
+    const { items, more } = await listAccounts(database, filters, { after, limit })
+    const next = nextCursor(cursorSecret, place, { more, last: items.at(-1)?.account.id })
+    const quarantined = items.map((item) => ({ ...item, id: item.account.id }))
+    const body = { items: items.map(({ account }) => account), next }
+    return { status: 200, headers: quarantineHeader(quarantined), body }
+  }
 }

@@ -1,12 +1,12 @@
 import { testDatabases } from 'local-stack/test-databases'
 import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
-import { accountVersions, findAccount } from './account-reads.ts'
+import { findAccount } from './accounts-reads.ts'
 import { accounts } from './accounts.ts'
-import type { ProjectedEvent } from './projection.ts'
-import { projectorSessionSettings } from './projector.ts'
-import { eventRow, historyOf, interleave, outboxRow, projected, timeOf } from './test-events.ts'
-import { inTransaction } from './transaction.ts'
+import type { ProjectedEvent } from '../projection.ts'
+import { projectorSessionSettings } from '../projector.ts'
+import { eventRow, historyOf, interleave, outboxRow, projected, timeOf } from '../test-events.ts'
+import { inTransaction } from '../transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
@@ -74,7 +74,7 @@ test('a batch of many accounts, new and old, is folded per account', async () =>
     refusals: [],
   })
   expect(await apply(events.slice(900))).toEqual({ applied: 1_100, duplicates: 100, refusals: [] })
-  const versions = await accountVersions(reader, [...names, 'unknown'])
+  const versions = await accounts.versions(reader, [...names, 'unknown'])
   expect(versions.size).toBe(300)
   expect(new Set(versions.values())).toEqual(new Set([7]))
   for (const name of [names[0]!, names[150]!, names[299]!]) {
@@ -117,7 +117,7 @@ test('up to a gap everything is applied, and nothing from it on', async () => {
       },
     ],
   })
-  expect(await accountVersions(reader, ['gap', 'beside'])).toEqual(
+  expect(await accounts.versions(reader, ['gap', 'beside'])).toEqual(
     new Map([
       ['gap', 2],
       ['beside', 3],

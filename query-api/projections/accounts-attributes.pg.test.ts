@@ -3,10 +3,10 @@ import { testDatabases } from 'local-stack/test-databases'
 import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
 import { accounts } from './accounts.ts'
-import type { ProjectedEvent } from './projection.ts'
-import { projectorSessionSettings } from './projector.ts'
-import { eventRow, outboxRow, projected, timeOf } from './test-events.ts'
-import { inTransaction } from './transaction.ts'
+import type { ProjectedEvent } from '../projection.ts'
+import { projectorSessionSettings } from '../projector.ts'
+import { eventRow, outboxRow, projected, timeOf } from '../test-events.ts'
+import { inTransaction } from '../transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())

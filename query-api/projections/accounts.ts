@@ -1,80 +1,51 @@
 import { strict as assert } from 'node:assert'
 import type { AccountEventPayload } from 'command-api/events'
-import { guardEvents, type Head } from './guard.ts'
-import type { Applied, ProjectedEvent, Projection } from './projection.ts'
-import type { Queryable, Transaction } from './transaction.ts'
+import { guardEvents } from '../guard.ts'
+import { headsIn } from '../heads.ts'
+import type { Applied, ProjectedEvent, Projection } from '../projection.ts'
+import type { Transaction } from '../transaction.ts'
 
 // The projection `accounts`: one row per account, as its last event left it. A batch costs a fixed
 // number of statements: read the rows' heads under lock, fold in memory, insert new, update old.
 
-export const accounts: Projection = { name: 'accounts', apply, heads: readHeads, forget, pass }
+const name = 'accounts'
+const heads = headsIn({ projection: name, table: 'read.accounts', key: 'id' })
+
+/**
+ * An account that passes an event keeps what that event alone told of (freeze, limit, owner,
+ * metadata); the next event makes its balances right, since each carries those after it.
+ */
+export const accounts: Projection = {
+  name,
+  apply,
+  heads: heads.read,
+  versions: heads.versions,
+  pass: heads.pass,
+  async forget(transaction, account) {
+    await heads.remove(transaction, account)
+  },
+}
 
 async function apply(
   transaction: Transaction,
   events: readonly ProjectedEvent[],
 ): Promise<Applied> {
   if (events.length === 0) return { applied: 0, duplicates: 0, refusals: [] }
-  const heads = await lockHeads(transaction, [...new Set(events.map(({ account }) => account))])
-  const { accepted, duplicates, refusals } = guardEvents(heads, events)
+  const ids = [...new Set(events.map(({ account }) => account))]
+  const locked = await heads.lock(transaction, ids)
+  const { accepted, duplicates, refusals } = guardEvents(locked, events)
   const opened: Opened[] = []
   const changed: Changed[] = []
   let applied = 0
   for (const [account, own] of accepted) {
     applied += own.length
     const state = { ...stateAfter(own.at(-1)!), ...attributesAfter(own) }
-    if (heads.has(account)) changed.push(state)
+    if (locked.has(account)) changed.push(state)
     else opened.push({ ...state, ...openingOf(own[0]!) })
   }
   insertOpened(transaction, opened)
   updateChanged(transaction, changed)
   return { applied, duplicates, refusals }
-}
-
-type HeadRow = { id: string; version: string; last_event_id: string }
-
-/** In one order for everybody, so that two transactions wait for each other and never in a circle. */
-async function lockHeads(transaction: Transaction, ids: string[]): Promise<Map<string, Head>> {
-  const { rows } = await transaction.query<HeadRow>({
-    name: 'accounts-heads',
-    text: `select id, version, last_event_id from read.accounts
-      where id = any($1) order by id for update`,
-    values: [ids],
-  })
-  return headsOf(rows)
-}
-
-async function readHeads(database: Queryable, ids: readonly string[]): Promise<Map<string, Head>> {
-  const { rows } = await database.query<HeadRow>({
-    name: 'accounts-read-heads',
-    text: 'select id, version, last_event_id from read.accounts where id = any($1)',
-    values: [ids],
-  })
-  return headsOf(rows)
-}
-
-function headsOf(rows: readonly HeadRow[]): Map<string, Head> {
-  return new Map(
-    rows.map((row) => [row.id, { version: Number(row.version), lastEventId: row.last_event_id }]),
-  )
-}
-
-async function forget(transaction: Transaction, account: string): Promise<void> {
-  await transaction.query('delete from read.accounts where id = $1', [account])
-}
-
-/**
- * Every event carries the balances after it, so the next one applied makes them right. An attribute
- * (freeze, limit, owner, metadata) that the event alone told of stays as it was.
- */
-async function pass(
-  transaction: Transaction,
-  { account, version, id }: Pick<ProjectedEvent, 'account' | 'version' | 'id'>,
-): Promise<boolean> {
-  const { rowCount } = await transaction.query(
-    'update read.accounts set version = $2, last_event_id = $3 where id = $1 and version = $2 - 1',
-    [account, version, id],
-  )
-  return rowCount === 1
 }
 
 /** What every event says of its account: the state after it. */
