@@ -66,6 +66,9 @@ export type LeaseOptions = {
   onRow?: (row: RelayRow) => void
 }
 
+/** A leader's last renewal is seen so much late at most, which is what a takeover takes beyond the lease. */
+const lookIntervalMs = 100
+
 /**
  * Waits until this process leads; undefined when `stop` aborted first. Throws `foreign_server`,
  * `standby_server`, and what the database throws.
@@ -88,7 +91,8 @@ export async function awaitLease(
         return new Lease(options, { epoch, row, heldUntilMs: sentMs + leaseMs })
       }
     }
-    await pause(Math.min(leaseMs / 4, 250), stop)
+    const runsOutMs = seen.sinceMs + leaseMs - now()
+    await pause(Math.max(1, Math.min(leaseMs / 10, lookIntervalMs, runsOutMs)), stop)
   }
   return undefined
 }

@@ -21,6 +21,7 @@ try {
   const relayLog = openLog('outbox-relay', config.LOG_LEVEL)
   log = relayLog
   const stop = stopSignal()
+  const settings = { statement_timeout: '5s', jit: 'off' }
   const connection = {
     url: config.WRITE_DATABASE_URL,
     stop,
@@ -31,7 +32,14 @@ try {
     ...connection,
     applicationName: 'sluice-relay',
     maxConnections: 4,
-    settings: { statement_timeout: '5s', jit: 'off' },
+    settings,
+  })
+  // Of its own: whoever asks this process a lot is not to keep the lease from being renewed.
+  await using answers: Pool = openPool({
+    ...connection,
+    applicationName: 'sluice-relay-http',
+    maxConnections: 2,
+    settings,
   })
   await using readers: Pool = openPool({
     ...connection,
@@ -42,19 +50,19 @@ try {
   const state = newRelayState()
   const service = openMetrics('outbox-relay')
   const metrics = openRelayMetrics(service.registry, state, () =>
-    readTableStatus(pool, backlogBound),
+    readTableStatus(answers, backlogBound),
   )
-  registerParkedGauges(service.registry, pool)
+  registerParkedGauges(service.registry, answers)
   const maintained = newMaintenanceState()
-  const partitions = watchPartitions(pool, retentionOf(config), maintained)
+  const partitions = watchPartitions(answers, retentionOf(config), maintained)
   registerPartitionMetrics(service.registry, partitions, maintained)
   const access = config.AUTH === 'off' ? openToAll : openAccess(config.ACCESS_KEYS_FILE ?? '', log)
   await using http = await serveHttp({
     host: config.HOST,
     port: config.RELAY_PORT,
-    routes: relayRoutes({ config, pool, state, partitions }),
+    routes: relayRoutes({ config, pool: answers, state, partitions }),
     access,
-    readiness: () => readiness(pool, partitions),
+    readiness: () => readiness(answers, partitions),
     log,
     metrics: service,
   })
