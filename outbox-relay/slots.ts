@@ -1,5 +1,5 @@
 import { openPool, sqlStateOf } from 'migrations/database'
-import { orAborted, pause } from 'service/backoff'
+import { orAborted, pause, settledWithin } from 'service/backoff'
 import { RelayError } from './errors.ts'
 import type { Names } from './names.ts'
 import { type Queryable, queryText } from './text-query.ts'
@@ -22,7 +22,7 @@ export async function withCdc<T>(
   work: (client: Queryable) => Promise<T>,
 ): Promise<T> {
   signal.throwIfAborted()
-  await using pool = openPool({
+  const pool = openPool({
     url,
     applicationName: 'sluice-relay-slots',
     maxConnections: 1,
@@ -30,16 +30,25 @@ export async function withCdc<T>(
     settings: { statement_timeout: '0', client_connection_check_interval: '1s' },
     onError: () => {}, // The statement that was running reports it.
   })
-  const client = await pool.connect()
+  const connecting = pool.connect()
   try {
+    const client = await orAborted(connecting, signal)
     await orAborted(requirePlace(client, names), signal)
     // It may have taken so long that somebody else leads by now.
     signal.throwIfAborted()
     return await orAborted(work(client), signal)
   } finally {
-    client.release(true)
+    const closed = connecting.then((client) => client.release(true)).catch(() => {})
+    // A line that is silent is given up beside whoever goes on meanwhile.
+    await settledWithin(
+      closed.then(() => pool.end()),
+      signal.aborted ? 0 : closeMs,
+    )
   }
 }
+
+/** How long the end of a connection that answered is waited for. */
+const closeMs = 1_000
 
 const elsewhere = 'CDC_DATABASE_URL leads to another server or database than WRITE_DATABASE_URL'
 
