@@ -2,8 +2,10 @@
 export type RelayErrorCode =
   | 'aggregates_parked'
   | 'connector_lost'
+  | 'connector_refused'
   | 'foreign_server'
   | 'lease_lost'
+  | 'parking_full'
   | 'progress_fenced'
   | 'publication_unfit'
   | 'relay_row_missing'

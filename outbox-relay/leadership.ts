@@ -3,13 +3,13 @@ import { type KafkaLog, type KafkaRecord, openProducer } from 'kafka/producer'
 import type { Pool } from 'migrations/database'
 import { orAborted } from 'service/backoff'
 import type { Course } from './course.ts'
-import { type Cursor, defaultLimits, openCursor } from './cursor.ts'
+import { type Batch, type Cursor, defaultLimits, openCursor } from './cursor.ts'
 import type { Lease } from './lease.ts'
 import { type Names, namesOf } from './names.ts'
 import type { Polling } from './polling.ts'
 import type { Progress } from './progress.ts'
 import { ProgressSaver } from './progress-saver.ts'
-import { oneAtATime, ParkedAggregates } from './parking.ts'
+import { oneAtATime, ParkedAggregates, parkingFull } from './parking.ts'
 import { type ReleaseOptions, releaseParked } from './parked-release.ts'
 import { type Changes, loadParked } from './parking-table.ts'
 import { openPublishing } from './publishing.ts'
@@ -17,6 +17,7 @@ import type { RelayOptions } from './relay.ts'
 import {
   noteBatch,
   noteFailedAttempt,
+  noteFailure,
   noteProgress,
   noteRefused,
   noteReleased,
@@ -76,6 +77,7 @@ export async function openLeadership(
   const wanted = AbortSignal.any([lease.lost, drained])
   const now = () => performance.now()
   const parked = new ParkedAggregates(await loadParked(pool))
+  if (parked.full) noteFailure(options, parkingFull())
   const saver = new ProgressSaver({
     saved: start,
     save: (changes) => options.save(lease.epoch, changes),
@@ -110,7 +112,7 @@ export async function openLeadership(
     lost,
     polling: {
       start,
-      read: (progress) => cursor.read(progress),
+      read: (progress) => (parked.full ? nothingRead(progress) : cursor.read(progress)),
       publish,
       saver,
       assertHeld: () => lease.assertHeld(),
@@ -126,6 +128,12 @@ export async function openLeadership(
     audit: (entry) => writeAudit(pool, lease.epoch, { actor: options.me, ...entry }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
+}
+
+/** While so much is parked that nothing new is to be published: there may be more, and nobody knows. */
+async function nothingRead(progress: Progress): Promise<Batch> {
+  const nothing = { rows: [], positions: [], payloadBytes: 0, complete: false }
+  return { ...nothing, sentMs: performance.now(), before: progress, after: progress }
 }
 
 type ReleaseParts = Pick<ReleaseOptions, 'parked' | 'inTurn' | 'saver'> & {

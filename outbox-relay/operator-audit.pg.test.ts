@@ -38,6 +38,15 @@ const acts: Readonly<Record<string, Act>> = {
     body: { reason },
     line: { action: 'switch_cancelled', before: 'wal', after: 'polling' },
   },
+  'POST /relay/parked/retry': {
+    prepare: park,
+    body: { reason },
+    line: {
+      action: 'parked_retry_all',
+      before: '{"aggregates":1,"events":2}',
+      after: '{"releasing" : 1}',
+    },
+  },
   'POST /relay/parked/:aggregatetype/:aggregateid/retry': {
     prepare: park,
     params: parked,

@@ -111,3 +111,44 @@ const skipped = {
              returning 1
            )`,
 } as const
+
+/** What one request for all asks for; it is asked again for the rest. */
+const mostAtOnce = 10_000
+
+/**
+ * `retry` of everything that waits and is not being released, at most 10,000 aggregates at once. Gives
+ * how many were asked for.
+ */
+export async function askForReleaseOfAll(
+  db: Queryable,
+  { actor, reason }: Pick<Act, 'actor' | 'reason'>,
+): Promise<number> {
+  // The row of outbox.relay first, as whoever parks or releases does: so neither waits for the other in
+  // a circle.
+  const [row] = await queryText(db, {
+    name: 'parked-retry-all',
+    text: `with relay as materialized (
+             select epoch from outbox.relay for no key update
+           ), waiting as (
+             select aggregatetype, aggregateid from outbox.parked_aggregates, relay
+              where not releasing order by aggregatetype, aggregateid limit $3
+                for no key update of parked_aggregates
+           ), changed as (
+             update outbox.parked_aggregates as parked set releasing = true from waiting
+              where parked.aggregatetype = waiting.aggregatetype
+                and parked.aggregateid = waiting.aggregateid
+             returning parked.events
+           ), asked as (
+             select count(*) as aggregates, coalesce(sum(events), 0) as events from changed
+           ), told as (
+             insert into outbox.audit (epoch, actor, action, before, after, reason)
+             select epoch, $1, 'parked_retry_all', to_json(asked)::text,
+                    json_build_object('releasing', aggregates)::text, $2
+               from asked, relay where aggregates > 0
+           )
+           select aggregates from asked`,
+    values: [actor, reason, mostAtOnce],
+    timeoutMs,
+  })
+  return Number(row?.[0] ?? 0)
+}

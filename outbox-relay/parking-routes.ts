@@ -2,7 +2,7 @@ import { requireOperator } from 'service/access'
 import { httpProblem } from 'service/problem'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
-import { askForRelease, listParked } from './parked-acts.ts'
+import { askForRelease, askForReleaseOfAll, listParked } from './parked-acts.ts'
 import { orUnavailable, reason } from './operator-requests.ts'
 import type { Aggregate } from './parking.ts'
 import { problem } from './problems.ts'
@@ -31,6 +31,7 @@ export function parkingRoutes(db: Queryable): Route[] {
   })
   return [
     route('GET', '/relay/parked', list),
+    route('POST', '/relay/parked/retry', retryAll),
     route('POST', `${one}/retry`, (...asked) => act('retry', ...asked)),
     route('POST', `${one}/skip`, (...asked) => act('skip', ...asked)),
   ]
@@ -63,6 +64,14 @@ async function act(kind: 'retry' | 'skip', db: Queryable, request: ApiRequest): 
     throw problem(answer, { detail: `${aggregate.aggregateType} ${aggregate.aggregateId}` })
   }
   return { status: 202, body: answer }
+}
+
+/** 202 with how many: whoever leads does it. */
+async function retryAll(db: Queryable, request: ApiRequest): Promise<ApiAnswer> {
+  requireOperator(request)
+  const { reason: why } = parsePart(actBody, request.body)
+  const aggregates = await askForReleaseOfAll(db, { actor: request.caller.name, reason: why })
+  return { status: 202, body: { aggregates } }
 }
 
 const encoded = ({ aggregateType, aggregateId }: Aggregate) =>

@@ -39,6 +39,12 @@ export function aggregateOf(row: OutboxRow): Aggregate {
   return { aggregateType: row[2], aggregateId: row[3] }
 }
 
+/**
+ * With so many parked nothing new is published until some are released: it is no poison any more, but
+ * something that is wrong for all, and their names are kept in memory. One batch may bring some more.
+ */
+export const parkedLimit = 100_000
+
 /** The aggregates that are parked, as the leader knows them. */
 export class ParkedAggregates {
   readonly #keys: Set<string>
@@ -49,6 +55,10 @@ export class ParkedAggregates {
 
   get size(): number {
     return this.#keys.size
+  }
+
+  get full(): boolean {
+    return this.#keys.size >= parkedLimit
   }
 
   has(aggregate: Aggregate): boolean {
@@ -71,13 +81,14 @@ export type Send = (records: readonly KafkaRecord[]) => Promise<void>
 
 /**
  * Sends rows in their order, but those of parked aggregates; a row that is refused parks its own. All
- * that is not held is then confirmed. Throws what is no refusal; the caller's leadership is over then,
- * and nothing of this may be saved.
+ * that is not held is then confirmed. Throws `parking_full`, before it sends anything, and what is no
+ * refusal; the caller's leadership is over then, and nothing of this may be saved.
  */
 export async function sendOrHold(
   rows: readonly OutboxRow[],
   { send, parked }: { send: Send; parked: ParkedAggregates },
 ): Promise<{ sent: readonly OutboxRow[]; held: Held }> {
+  if (parked.full) throw parkingFull()
   const sent: OutboxRow[] = []
   const held = { rows: [] as OutboxRow[], refused: [] as Refused[] }
   const isParked = (row: OutboxRow) => parked.has(aggregateOf(row))
@@ -134,6 +145,14 @@ export function refusalText({ row, reason, recordBytes }: Refused): string {
     `${aggregateType} ${aggregateId} version ${version}, ${recordBytes} bytes as a record. ` +
     'It and all later events of that aggregate wait in outbox.parked; everything else goes on. ' +
     'If it is too large, raise max.message.bytes of the topic above its size, then ask for a retry'
+  )
+}
+
+export function parkingFull(): RelayError {
+  return new RelayError(
+    'parking_full',
+    `${parkedLimit} aggregates are parked: nothing new is published until some are released. Mend ` +
+      'what Kafka refuses them for (GET /relay/parked), then ask for POST /relay/parked/retry',
   )
 }
 

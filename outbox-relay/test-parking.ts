@@ -106,6 +106,16 @@ export async function act(
   return response.status
 }
 
+/** A retry of everything that waits. */
+export async function actOnAll(relay: RelayProcess): Promise<{ status: number; body: unknown }> {
+  const response = await fetch(`${relay.url}/relay/parked/retry`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ reason: 'the test says all of it' }),
+  })
+  return { status: response.status, body: await response.json() }
+}
+
 /** What the environment of a relay needs for its own source to be changed as it is loaded. */
 export function patchedSource(patches: readonly { file: string; find: string; put: string }[]) {
   const hook = fileURLToPath(new URL('../drills/source-patch.ts', import.meta.url))

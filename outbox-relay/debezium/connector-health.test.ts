@@ -8,11 +8,9 @@ import {
   type Sighting,
 } from './connector-health.ts'
 
-const seen = (task: 'RUNNING' | 'FAILED' | 'PAUSED'): Sighting => ({
+const seen = (task: 'RUNNING' | 'FAILED' | 'PAUSED', failure = 'Caused by: x'): Sighting => ({
   connector: { state: task === 'FAILED' ? 'RUNNING' : task, worker: 'w' },
-  tasks: [
-    { id: 0, state: task, worker: 'w', ...(task === 'FAILED' && { failure: 'Caused by: x' }) },
-  ],
+  tasks: [{ id: 0, state: task, worker: 'w', ...(task === 'FAILED' && { failure }) }],
 })
 
 /** A sighting a second, waits at their longest. */
@@ -38,6 +36,13 @@ describe('a task that FAILED', () => {
     expect(restartsAt).toHaveLength(5)
     expect(gaveUpAt).toBe(31)
     expect(remedies[gaveUpAt]).toEqual({ giveUp: 'it FAILED after 5 restarts: Caused by: x' })
+  })
+
+  test('is not restarted when Kafka refuses an event, which polling is to park', () => {
+    const failure =
+      'Caused by: org.apache.kafka.common.errors.RecordTooLargeException: 1100000 bytes'
+    const { remedies } = follow([seen('FAILED', failure)])
+    expect(remedies).toMatchObject([{ refused: true, giveUp: expect.stringContaining(failure) }])
   })
 
   test('counts on though it runs in between, as long as no checkpoint is passed', () => {

@@ -16,13 +16,16 @@ export type Health = {
   patientUntilMs: number
 }
 
-export type Remedy = 'none' | 'restart' | { giveUp: string }
+/** `refused`: Kafka will not have an event, and would not after a restart; polling is to park it. */
+export type Remedy = 'none' | 'restart' | { giveUp: string; refused?: true }
 
 export const healthy: Health = { missing: 0, restarts: 0, patientUntilMs: -Infinity }
 
 /** A worker that has just begun may not know it yet. */
 const missingLimit = 3
 const restartLimit = 5
+/** What Kafka's client throws for a record that is not to be sent as it is, and Connect hands on. */
+const refusals = /RecordTooLarge|InvalidRecord|InvalidTopic/
 const restartBackoff = { firstMs: 1_000, capMs: 30_000 }
 
 export function afterSighting(
@@ -42,8 +45,13 @@ export function afterSighting(
   if (failed === undefined || nowMs < health.patientUntilMs) {
     return { health: present, remedy: 'none' }
   }
+  const { failure } = failed
+  if (failure !== undefined && refusals.test(failure)) {
+    const giveUp = `it FAILED by an event that Kafka refuses: ${failure}`
+    return { health: present, remedy: { giveUp, refused: true } }
+  }
   if (health.restarts >= restartLimit) {
-    const giveUp = `it FAILED after ${restartLimit} restarts: ${failed.failure ?? 'no reason given'}`
+    const giveUp = `it FAILED after ${restartLimit} restarts: ${failure ?? 'no reason given'}`
     return { health: present, remedy: { giveUp } }
   }
   const restarts = health.restarts + 1

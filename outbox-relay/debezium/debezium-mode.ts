@@ -114,7 +114,7 @@ async function sendByConnector(leadership: Leadership, handed: Handed): Promise<
     const ended = { action: 'stream_ended', before: 'debezium', after: 'polling', reason: why }
     // The epoch may be over, or the server away: the log of this process has it then.
     await leadership.audit(ended).catch(() => {})
-    if (hasCode(error, 'slot_lost', 'publication_unfit')) {
+    if (hasCode(error, 'slot_lost', 'publication_unfit', 'connector_refused')) {
       noteSource(notes, 'polling')
       noteWaiting(notes, `polling sends until the connector begins again: ${why}`)
       return { progress, again: true }

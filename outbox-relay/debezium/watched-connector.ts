@@ -83,8 +83,8 @@ export class WatchedConnector {
   }
 
   /**
-   * Watches until `stop` aborts; then progress is saved. Throws `slot_lost`, `connector_lost` and
-   * `publication_unfit` when the connector will not send any more, or not all, and what the lease, the database or saving throws.
+   * Watches until `stop` aborts; then progress is saved. Throws `slot_lost`, `connector_lost`,
+   * `connector_refused` and `publication_unfit` when the connector will not send any more, or not all, and what the lease, the database or saving throws.
    */
   async run(): Promise<void> {
     const { saver, stop, lost } = this.#watched
@@ -160,7 +160,8 @@ export class WatchedConnector {
     if (remedy === 'none') return
     const { names, assertHeld, notes } = this.#watched
     if (remedy !== 'restart') {
-      throw new RelayError('connector_lost', `connector ${names.connector}: ${remedy.giveUp}`)
+      const code = remedy.refused === true ? 'connector_refused' : 'connector_lost'
+      throw new RelayError(code, `connector ${names.connector}: ${remedy.giveUp}`)
     }
     assertHeld()
     notes.metrics.connectorRestarts.inc()
