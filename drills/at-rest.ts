@@ -11,6 +11,14 @@ export type AtRest = {
   verdict: Verdict
   /** Accounts that came into quarantine, forgiven or not. */
   quarantined: number
+  records: readonly TopicRecord[]
+}
+
+export type Watched = {
+  load: Load
+  watch: ProgressWatch
+  /** Rows have left the queue: the ledger tells what was in it; of heartbeats it does not. */
+  retired?: boolean
 }
 
 /**
@@ -19,11 +27,12 @@ export type AtRest = {
  */
 export async function checkAtRest(
   stack: DrillStack,
-  { load, watch }: { load: Load; watch: ProgressWatch },
+  { load, watch, retired = false }: Watched,
   forgiven: (records: readonly TopicRecord[]) => ReadonlySet<string> = () => new Set(),
 ): Promise<AtRest> {
-  const records = await readTopic(stack.brokers, topic)
-  const tables = await readTables(stack)
+  const all = await readTopic(stack.brokers, topic)
+  const records = retired ? all.filter((record) => typeOf(record) !== 'Heartbeat.v1') : all
+  const tables = await readTables(stack, { retired })
   const quarantined = readQuarantined(stack.logFile('query-api'))
   const harmed = forgiven(records)
   const verdict = check({
@@ -33,5 +42,9 @@ export async function checkAtRest(
     history: load.history,
     quarantined: quarantined.filter(({ account }) => !harmed.has(account)),
   })
-  return { verdict, quarantined: quarantined.length }
+  return { verdict, quarantined: quarantined.length, records }
+}
+
+function typeOf({ headers }: TopicRecord): string | null | undefined {
+  return headers.find(([name]) => name === 'ce_type')?.[1]
 }

@@ -5,7 +5,7 @@ import { pause } from 'service/backoff'
 import { type Command, newCommand, send } from './commands.ts'
 import type { HistoryEntry, Outcome } from './history.ts'
 import { type Random, zipf } from './random.ts'
-import { transfer } from './transfers.ts'
+import { type Transfer, transfer } from './transfers.ts'
 
 export type LoadOptions = {
   commandUrl: string
@@ -14,6 +14,13 @@ export type LoadOptions = {
   random: Random
   commandsPerSecond: number
   accounts?: number
+}
+
+/** A transfer whose transaction is open: it has written, and commits when it is told to. */
+export type HeldTransfer = AsyncDisposable & {
+  /** Of the server's process. */
+  pid: string
+  commit: () => Promise<void>
 }
 
 const opening = 100_000n
@@ -26,6 +33,10 @@ const inFlightLimit = 100
  */
 export class Load {
   readonly history: HistoryEntry[] = []
+  /** Accounts that had an event too large: the read side may have missed it, and mended that. */
+  readonly poisoned = new Set<string>()
+  /** What each command by HTTP took, whatever it was told. */
+  readonly waits: { sentMs: number; tookMs: number }[] = []
   /** Due while too many were unanswered, and never sent. */
   skipped = 0
   readonly #options: LoadOptions
@@ -35,10 +46,11 @@ export class Load {
   readonly #commands = new Map<string, Command>()
   readonly #pool: pg.Pool
   readonly #stop = new AbortController()
-  readonly #inFlight = new Set<Promise<void>>()
+  readonly #inFlight = new Set<Promise<unknown>>()
   #fault: Error | undefined
   #opened = 0
   #probes = 0
+  #held = 0
   #running: Promise<void> = Promise.resolve()
 
   constructor(options: LoadOptions) {
@@ -99,6 +111,49 @@ export class Load {
     })
   }
 
+  /**
+   * Transfers whose events are larger than Kafka takes, between accounts that others use too; gives those
+   * accounts.
+   */
+  async poison(transfers: number): Promise<string[]> {
+    const accounts: string[] = []
+    while (accounts.length < 2 * transfers) {
+      const free = this.#accounts.filter((id) => !accounts.includes(id))
+      const [from, to] = [this.#random.pick(free), this.#random.pick(free)]
+      if (from === to) continue
+      for (const id of [from, to]) this.poisoned.add(id)
+      const outcome = await this.#pay({ from, to, amount: 1n, reference: 'x'.repeat(1_100_000) })
+      if (outcome === 'ok') accounts.push(from, to)
+    }
+    return accounts
+  }
+
+  /** A transfer between two accounts of its own, which nobody else waits for. */
+  async hold(): Promise<HeldTransfer> {
+    this.#held += 1
+    const [from = '', to = ''] = ['payer', 'payee'].map((who) => `${who}-${this.#held}`)
+    await Promise.all([from, to].map((id) => this.#send(newCommand('open', id, opening))))
+    const written = Promise.withResolvers<string>()
+    const told = Promise.withResolvers<void>()
+    const paid = this.#pay({
+      from,
+      to,
+      amount: 1n,
+      async beforeCommit(client) {
+        const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
+        written.resolve(String(rows[0]?.pid))
+        await told.promise
+      },
+    })
+    this.#track(paid)
+    paid.then(() => written.reject(new Error('the transfer was refused')), written.reject)
+    const commit = async () => {
+      told.resolve()
+      await paid
+    }
+    return { pid: await written.promise, commit, [Symbol.asyncDispose]: commit }
+  }
+
   async #run(): Promise<void> {
     const { signal } = this.#stop
     const startedMs = performance.now()
@@ -112,8 +167,8 @@ export class Load {
     }
   }
 
-  #track(work: Promise<void>): void {
-    const done = work
+  #track(work: Promise<unknown>): void {
+    const done: Promise<unknown> = work
       .catch((error: Error) => void (this.#fault ??= error))
       .finally(() => this.#inFlight.delete(done))
     this.#inFlight.add(done)
@@ -147,18 +202,25 @@ export class Load {
   async #send(command: Command): Promise<void> {
     this.#commands.set(command.key, command)
     const sentMs = Date.now()
+    const startedMs = performance.now()
     const { outcome, ...said } = await send(this.#options.commandUrl, command)
+    this.waits.push({ sentMs, tookMs: performance.now() - startedMs })
     this.#keep(command, { sentMs, outcome, ...said })
   }
 
   async #transfer(from: string): Promise<void> {
     const to = this.#random.pick(this.#accounts.filter((id) => id !== from))
-    const amount = BigInt(this.#random.between(1, 3_000))
+    await this.#pay({ from, to, amount: BigInt(this.#random.between(1, 3_000)) })
+  }
+
+  async #pay(order: Omit<Transfer, 'key'>): Promise<Outcome> {
+    const { from, to, amount } = order
     const key = randomUUID()
     const sentMs = Date.now()
-    const outcome = await transfer(this.#pool, { key, from, to, amount })
+    const outcome = await transfer(this.#pool, { key, ...order })
     const one = { kind: 'transfer' as const, account: from, to, amount, key }
     this.#keep(one, { sentMs, outcome, status: null, version: null })
+    return outcome
   }
 
   #keep(

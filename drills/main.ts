@@ -3,8 +3,11 @@ import { parseArgs } from 'node:util'
 import { type ControlResult, runControl } from './control-run.ts'
 import { controls } from './controls.ts'
 import { runDrill } from './drill.ts'
+import { drillParking } from './parking/run.ts'
 import { failures, reportLines } from './report.ts'
 import { drillReplicas } from './replicas/run.ts'
+import { drillRetention } from './retention/run.ts'
+import { modes } from './switching/places.ts'
 import { drillSwitching } from './switching/run.ts'
 
 const { values } = parseArgs({
@@ -14,6 +17,12 @@ const { values } = parseArgs({
     switching: { type: 'boolean', default: false },
     /** Three relays, leaders killed and frozen, clocks moved, instead of all the rest. */
     replicas: { type: 'boolean', default: false },
+    /** What leaves the outbox, and when, instead of all the rest. */
+    retention: { type: 'boolean', default: false },
+    /** Poison, and what is parked behind it, instead of all the rest. */
+    parking: { type: 'boolean', default: false },
+    /** Of the three relays. */
+    mode: { type: 'string', default: 'polling' },
     smoke: { type: 'boolean', default: false },
     /** Only faults whose name has this in it. */
     only: { type: 'string' },
@@ -27,10 +36,21 @@ const say = (line: string) => void process.stdout.write(`${line}\n`)
 const seed = values.seed === undefined ? randomInt(1_000_000_000) : Number(values.seed)
 const size = values.smoke ? 'smoke' : 'standard'
 const { only, folder } = values
+const mode = modes.find((each) => each === values.mode)
+if (mode === undefined) throw new Error(`there is no mode ${values.mode}`)
 const withFaults = !values['only-controls']
+const drills = {
+  switching: drillSwitching,
+  replicas: drillReplicas,
+  retention: drillRetention,
+  parking: drillParking,
+}
+const kinds = Object.keys(drills) as (keyof typeof drills)[]
+const kind = kinds.find((name) => values[name])
 const again = [
-  ...(['switching', 'replicas'] as const).flatMap((name) => (values[name] ? `--${name}` : [])),
+  ...kinds.flatMap((name) => (values[name] ? `--${name}` : [])),
   ...(values.smoke ? ['--smoke'] : []),
+  ...(mode === 'polling' ? [] : [`--mode ${mode}`]),
   `--seed ${seed}`,
   ...(only === undefined ? [] : [`--only '${only}'`]),
   ...(['no-controls', 'only-controls'] as const).flatMap((name) =>
@@ -39,15 +59,11 @@ const again = [
 ]
 const { KAFKA_PRODUCER } = process.env
 const environment = KAFKA_PRODUCER === undefined ? '' : `KAFKA_PRODUCER=${KAFKA_PRODUCER} `
-const what = values.switching ? 'switching' : values.replicas ? 'replicas' : size
+const what = kind ?? size
 say(`drill, ${what}: seed ${seed}; again: ${environment}npm run drill -- ${again.join(' ')}`)
 const withControls = !values['no-controls']
-const given = { seed, only, folder, withFaults, withControls, say }
-const failed = values.switching
-  ? await drillSwitching(given)
-  : values.replicas
-    ? await drillReplicas(given)
-    : await drillFaults()
+const given = { seed, only, mode, folder, withFaults, withControls, say }
+const failed = kind === undefined ? await drillFaults() : await drills[kind](given)
 say(failed.length === 0 ? 'PASSED' : `FAILED\n${failed.map((each) => `  ${each}`).join('\n')}`)
 process.exitCode = failed.length === 0 ? 0 : 1
 

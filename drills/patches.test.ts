@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { controls } from './controls.ts'
 import { killPoints } from './kill-points.ts'
+import { atReadAhead, releasing } from './parking/places.ts'
 import { wallClockLease } from './replicas/cases.ts'
+import { byAgeAlone } from './retention/retention-drill.ts'
 import { noHandover, places } from './switching/places.ts'
 
 const patches = [
@@ -11,6 +13,9 @@ const patches = [
   ...places,
   ...noHandover,
   ...wallClockLease,
+  ...releasing,
+  ...atReadAhead,
+  ...byAgeAlone,
 ]
 
 test.each(patches)('the text that is replaced in $file is there once: $find', ({ file, find }) => {

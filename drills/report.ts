@@ -89,6 +89,20 @@ function recoveryTable(faults: readonly InflictedFault[]): string[] {
 }
 
 /** Each promise, and the first breaches of it. */
+export function eventsLine({
+  verdict: { figures },
+  skipped,
+}: {
+  verdict: Verdict
+  skipped: number
+}): string {
+  return (
+    `events     committed ${figures.committed}, delivered ${figures.delivered}, ` +
+    `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
+    `out of order ${figures.outOfOrder}; commands not sent ${skipped}`
+  )
+}
+
 export function breachLines({ findings }: Pick<Verdict, 'findings'>): string[] {
   const numbers = Object.keys(promises) as PromiseNumber[]
   return numbers.flatMap((number) => {

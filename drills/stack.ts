@@ -56,6 +56,8 @@ export type StackOptions = {
   environment?: Partial<Record<ServiceName, Record<string, string>>>
   /** With a Kafka Connect, for mode debezium. */
   connect?: boolean
+  /** With a proxy before what reads the log, the connector included: `cdcLine`. */
+  cdcLine?: boolean
 }
 
 type Ports = {
@@ -73,6 +75,7 @@ type Ports = {
 /** Real servers and services, each in a process group of its own, on loopback. */
 export class DrillStack {
   readonly lines: Record<LineName, TcpProxy>
+  readonly cdcLine: TcpProxy | undefined
   readonly services: Record<ServiceName, ServiceProcess>
   /** Stands by when started; not running otherwise. */
   readonly secondRelay: ServiceProcess
@@ -97,6 +100,7 @@ export class DrillStack {
   private constructor(parts: Parts, cleanup: AsyncDisposableStack) {
     const { wiring, ports, lines, dataFolder, environment = {} } = parts
     this.lines = lines
+    this.cdcLine = parts.cdcLine
     this.#cleanup = cleanup
     this.#postgres = parts.postgres
     this.#kafka = parts.kafka
@@ -116,6 +120,9 @@ export class DrillStack {
     const relayLines = {
       WRITE_DATABASE_URL: line('relay-postgres')(relayEnv!.WRITE_DATABASE_URL!),
       KAFKA_BROKERS: `127.0.0.1:${lines['relay-kafka'].port}`,
+      ...(parts.cdcLine === undefined
+        ? {}
+        : { CDC_DATABASE_URL: throughPort(parts.cdcLine.port)(relayEnv!.CDC_DATABASE_URL!) }),
     }
     this.services = {
       'outbox-relay': service('outbox-relay', 'outbox-relay', relayLines),
@@ -197,7 +204,10 @@ type Parts = Awaited<ReturnType<typeof startServers>> & {
   environment?: StackOptions['environment']
 }
 
-async function startServers({ folder, connect }: StackOptions, cleanup: AsyncDisposableStack) {
+async function startServers(
+  { folder, connect, cdcLine }: StackOptions,
+  cleanup: AsyncDisposableStack,
+) {
   const dataFolder = cleanup.use(await openDataFolder(folder))
   // Whoever interrupts a drill is not left with its processes.
   const interrupted = () => {
@@ -214,6 +224,7 @@ async function startServers({ folder, connect }: StackOptions, cleanup: AsyncDis
   const runPostgres = () =>
     startPostgres({ dataFolder, port: ports.postgres, password: secrets.postgres, durable: false })
   const lines = await openLines(ports, cleanup)
+  const line = cdcLine ? cleanup.use(await TcpProxy.open(ports.postgres)) : undefined
   const runKafka = await kafkaStarter(dataFolder, ports, lines)
   const [postgres, kafka] = await Promise.all([runPostgres(), runKafka()])
   for (const name of ['sluice_write', 'sluice_read']) await ensureDatabase(postgres.url(), name)
@@ -241,6 +252,7 @@ async function startServers({ folder, connect }: StackOptions, cleanup: AsyncDis
     dataFolder,
     ports,
     lines,
+    cdcLine: line,
     wiring,
     postgres,
     kafka,

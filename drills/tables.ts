@@ -58,22 +58,28 @@ export type Tables = {
 /** What the relay says is published: all below `next`, minus the gaps. */
 export type SavedProgress = { next: bigint; gaps: readonly (readonly [bigint, bigint])[] }
 
-export async function readTables({
-  writeUrl,
-  readUrl,
-}: {
-  writeUrl: string
-  readUrl: string
-}): Promise<Tables> {
+const outboxColumns = `type, to_char(occurred_at at time zone 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as time, correlationid, causationid, traceparent,
+  payload::text as payload`
+const outboxText = `
+  select position, id, aggregatetype, aggregateid, aggregateversion, source, specversion,
+         ${outboxColumns}
+    from outbox.events order by position`
+/** What was in the queue, where partitions of it have gone: the ledger has every event for ever. */
+const retiredText = `
+  select outbox_position as position, id, 'account' as aggregatetype, account_id as aggregateid,
+         version as aggregateversion, 'urn:sluice:command-api' as source, '1.0' as specversion,
+         ${outboxColumns}
+    from ledger.account_events order by outbox_position`
+
+type Sides = { writeUrl: string; readUrl: string }
+
+export async function readTables(
+  { writeUrl, readUrl }: Sides,
+  { retired = false } = {},
+): Promise<Tables> {
   return {
-    outbox: await ask<OutboxRow>(
-      writeUrl,
-      `select position, id, aggregatetype, aggregateid, aggregateversion, type,
-              to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as time,
-              source, specversion, correlationid, causationid, traceparent,
-              payload::text as payload
-         from outbox.events order by position`,
-    ),
+    outbox: await ask<OutboxRow>(writeUrl, retired ? retiredText : outboxText),
     events: await ask<LedgerEvent>(
       writeUrl,
       `select account_id, version, id, type, payload::text as payload, correlationid,

@@ -4,6 +4,26 @@ import kafkajs from 'kafkajs'
 // The one file here that knows a Kafka client, used directly: what the product's own consumer would
 // leave out, the checker must still see.
 
+/** What a topic takes unless it is told otherwise, in bytes. */
+export const usualLargest = 1_048_588
+
+/** Has a topic take records of so many bytes. */
+export async function setLargest(
+  brokers: readonly string[],
+  topic: string,
+  bytes: number,
+): Promise<void> {
+  const admin = client(brokers).admin()
+  await admin.connect()
+  try {
+    const configEntries = [{ name: 'max.message.bytes', value: String(bytes) }]
+    const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configEntries }
+    await admin.alterConfigs({ validateOnly: false, resources: [resource] })
+  } finally {
+    await admin.disconnect()
+  }
+}
+
 export type TopicRecord = {
   partition: number
   offset: bigint

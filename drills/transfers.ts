@@ -6,7 +6,16 @@ import type { Outcome } from './history.ts'
 // law that it obeys. Both accounts are locked, in one order, before the first insert, so that version
 // and position are drawn under the locks; the rows are inserted by account and version.
 
-export type Transfer = { key: string; from: string; to: string; amount: bigint }
+export type Transfer = {
+  key: string
+  from: string
+  to: string
+  amount: bigint
+  /** In both events. */
+  reference?: string
+  /** Awaited once its rows are written; until then its transaction stays open. */
+  beforeCommit?: (client: pg.PoolClient) => Promise<void>
+}
 
 type AccountRow = {
   id: string
@@ -62,6 +71,7 @@ export async function transfer(pool: pg.Pool, order: Transfer): Promise<Outcome>
     )
     const events = eventsOf(order, rows)
     if (events !== undefined) await client.query(writeText, [JSON.stringify(events)])
+    await order.beforeCommit?.(client)
     committing = true
     await client.query(events === undefined ? 'rollback' : 'commit')
     client.release()
@@ -81,7 +91,8 @@ function isPassing(error: unknown): boolean {
 }
 
 /** Undefined when it is refused: an account is missing or closed, or has too little. */
-function eventsOf({ key, from, to, amount }: Transfer, rows: readonly AccountRow[]) {
+function eventsOf(order: Transfer, rows: readonly AccountRow[]) {
+  const { key, from, to, amount, reference = 'transfer' } = order
   const [payer, payee] = [from, to].map((id) => rows.find((row) => row.id === id))
   if (payer?.status !== 'open' || payee?.status !== 'open') return undefined
   if (availableOf(payer) < amount) return undefined
@@ -95,7 +106,7 @@ function eventsOf({ key, from, to, amount }: Transfer, rows: readonly AccountRow
       transactionId,
       amount: String(amount),
       currency: 'EUR',
-      reference: 'transfer',
+      reference,
       effectiveAt: at,
       after: {
         version,

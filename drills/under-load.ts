@@ -8,6 +8,8 @@ import type { DrillStack } from './stack.ts'
 export type LoadSettings = {
   seed: number
   commandsPerSecond: number
+  /** Rows leave the queue, so that the ledger tells what was in it; of heartbeats it does not. */
+  retired?: boolean
   say: (line: string) => void
 }
 
@@ -16,8 +18,8 @@ const restLimitMs = 120_000
 /** Does the work under load; then, at rest, checks every promise. */
 export async function underLoad<Result>(
   stack: DrillStack,
-  { seed, commandsPerSecond, say }: LoadSettings,
-  work: () => Promise<Result>,
+  { seed, commandsPerSecond, retired = false, say }: LoadSettings,
+  work: (load: Load) => Promise<Result>,
 ): Promise<AtRest & { skipped: number; result: Result }> {
   await using watch = new ProgressWatch(stack.writeUrl)
   const load = new Load({
@@ -28,11 +30,12 @@ export async function underLoad<Result>(
   })
   await load.start()
   say(`stack up, ${commandsPerSecond} commands a second`)
-  const result = await work()
+  const result = await work(load)
   await load.finish()
   // It would go on writing heartbeats, while everything is being read.
   await stack.services['command-api'].stop()
   await drained(stack, restLimitMs)
   await caughtUp(stack, restLimitMs).catch((error: Error) => say(error.message))
-  return { result, skipped: load.skipped, ...(await checkAtRest(stack, { load, watch })) }
+  const atRest = await checkAtRest(stack, { load, watch, retired })
+  return { result, skipped: load.skipped, ...atRest }
 }

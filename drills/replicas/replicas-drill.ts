@@ -1,8 +1,10 @@
+import { waitUntil } from 'local-stack'
 import { pause } from 'service/backoff'
 import type { AtRest } from '../at-rest.ts'
 import { patchEnvironment, type ServiceProcess } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
+import type { Mode } from '../switching/places.ts'
 import { underLoad } from '../under-load.ts'
 import type { ReplicaCase } from './cases.ts'
 import { Clocks } from './clocks.ts'
@@ -21,6 +23,7 @@ export type ReplicasOptions = {
   seed: number
   folder: string | undefined
   leaseMs: number
+  mode: Mode
   patches: readonly SourcePatch[]
   say: (line: string) => void
 }
@@ -35,7 +38,7 @@ const renewalSeenAfter = 0.26
 /** Three relays, one leads; what is done to it, or to their clocks, one case after the other. */
 export async function runReplicas(
   cases: readonly ReplicaCase[],
-  { seed, folder, leaseMs, patches, say }: ReplicasOptions,
+  { seed, folder, leaseMs, mode, patches, say }: ReplicasOptions,
 ): Promise<ReplicasResult> {
   using clocks = new Clocks()
   const patched = patchEnvironment(patches, 0)
@@ -43,16 +46,18 @@ export async function runReplicas(
     ...patched,
     ...clocks.environment(patched.NODE_OPTIONS ?? ''),
     RELAY_LEASE_MS: String(leaseMs),
+    RELAY_MODE: mode,
   }
   await using stack = await DrillStack.start({
     folder,
+    connect: mode === 'debezium',
     environment: { 'outbox-relay': environment },
   })
   await stack.secondRelay.start()
   const third = await stack.addRelay('third-relay')
   const relays = [stack.services['outbox-relay'], stack.secondRelay, third]
   await using watch = await LeaderWatch.open(stack.writeUrl)
-  const drilled = new Replicas({ relays, clocks, watch, leaseMs })
+  const drilled = new Replicas({ relays, clocks, watch, leaseMs, mode })
   const { result, ...atRest } = await underLoad(
     stack,
     { seed, commandsPerSecond, say },
@@ -90,6 +95,7 @@ type Parts = {
   clocks: Clocks
   watch: LeaderWatch
   leaseMs: number
+  mode: Mode
 }
 
 class Replicas {
@@ -105,6 +111,7 @@ class Replicas {
     let takeover: Takeover | undefined
     try {
       await Promise.all(relays.map((relay) => relay.answers()))
+      await this.#sends()
       // Long enough for all of them to have seen the lease.
       await pause(leaseMs)
       if (each.kind === 'SIGKILL') takeover = await this.#kill()
@@ -119,6 +126,17 @@ class Replicas {
     if (each.kind === 'clock') await Promise.all(relays.map((relay) => clocks.shift(relay, 0)))
     if (takeover !== undefined) wrong.push(...untimely(takeover.leaseMs, leaseMs))
     return { name: each.name, takeover, wrong }
+  }
+
+  /** The mode's own sender sends: every leadership begins by polling. */
+  async #sends(): Promise<void> {
+    const { mode } = this.#parts
+    const look = async () => {
+      const { leader } = await this.#leader()
+      const response = await fetch(`${leader.url}/relay`, { signal: AbortSignal.timeout(1_000) })
+      return ((await response.json()) as { source: string }).source === mode
+    }
+    await waitUntil(look, { what: `the leader to send by ${mode}`, deadlineMs: 60_000 })
   }
 
   async #kill(): Promise<Takeover> {

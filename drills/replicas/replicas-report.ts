@@ -1,4 +1,4 @@
-import { breachLines } from '../report.ts'
+import { breachLines, eventsLine } from '../report.ts'
 import { type ReplicasResult, takeoverSlackMs } from './replicas-drill.ts'
 
 export function replicasFailures({ cases, verdict }: ReplicasResult): string[] {
@@ -9,8 +9,8 @@ export function replicasFailures({ cases, verdict }: ReplicasResult): string[] {
   ]
 }
 
-export function replicasLines({ cases, verdict, leaseMs, skipped }: ReplicasResult): string[] {
-  const { figures } = verdict
+export function replicasLines(result: ReplicasResult): string[] {
+  const { cases, verdict, leaseMs } = result
   const takeovers = cases.flatMap(({ takeover }) => takeover ?? [])
   const line = (what: string, times: number[]) => {
     times.sort((a, b) => a - b)
@@ -26,9 +26,7 @@ export function replicasLines({ cases, verdict, leaseMs, skipped }: ReplicasResu
       'sending   ',
       takeovers.map((each) => each.sendingMs),
     ),
-    `events     committed ${figures.committed}, delivered ${figures.delivered}, ` +
-      `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
-      `out of order ${figures.outOfOrder}; commands not sent ${skipped}`,
+    eventsLine(result),
     ...breachLines(verdict),
   ]
 }

@@ -4,7 +4,7 @@ import type { SourcePatch } from '../source-patch.ts'
 // name; so `before` that write is after the action that came before, and `at` is after the write and
 // after the look at the lease, right before the action itself.
 
-const modes = ['polling', 'wal', 'debezium'] as const
+export const modes = ['polling', 'wal', 'debezium'] as const
 export type Mode = (typeof modes)[number]
 export type Direction = { from: Mode; to: Mode }
 

@@ -6,7 +6,16 @@ import type { Mode } from './places.ts'
 
 // The two relays of the drill, as their operator has them: asked by HTTP, seen by what they answer.
 
-type Answer = { mode: string; source: string; switching: unknown; leader: string | null }
+type Answer = {
+  next: string
+  parked: { aggregates: number }
+  mode: string
+  source: string
+  switching: { waitingFor: string | null } | null
+  leader: string | null
+}
+
+type Seen = Answer & { leads: boolean }
 
 export class Relays {
   readonly #stack: DrillStack
@@ -19,36 +28,80 @@ export class Relays {
     return [this.#stack.services['outbox-relay'], this.#stack.secondRelay]
   }
 
-  /** Asks until it is taken: Connect, or the relay that is asked, may not be there yet. */
-  async switchTo(mode: Mode): Promise<void> {
+  switchTo(mode: Mode): Promise<void> {
+    return this.#ask(`${mode} to be asked for`, 'PUT', '/relay/mode', { mode, reason: 'drill' })
+  }
+
+  cancel(): Promise<void> {
+    return this.#ask('the switch to be called off', 'DELETE', '/relay/switch', { reason: 'drill' })
+  }
+
+  /** Until it is taken: Connect, or the relay that is asked, may not be there yet. */
+  async #ask(what: string, method: string, path: string, body: object): Promise<void> {
     let turn = 0
     await waitUntil(
       async () => {
         const { url } = this.#both[(turn += 1) % 2]!
-        const response = await fetch(`${url}/relay/mode`, {
-          method: 'PUT',
+        const response = await fetch(`${url}${path}`, {
+          method,
           headers: { 'Content-Type': 'application/json' },
-          body: JSON.stringify({ mode, reason: 'drill' }),
+          body: JSON.stringify(body),
           signal: AbortSignal.timeout(3_000),
         })
-        if (response.ok) return true
+        // Called off by a request whose answer was lost: there is no switch any more.
+        if (response.ok || response.status === 404) return true
         throw new Error(`${response.status} ${await response.text()}`)
       },
-      { what: `${mode} to be asked for`, deadlineMs: 60_000 },
+      { what, deadlineMs: 60_000 },
+    )
+  }
+
+  /** Everything that is parked is to be released. */
+  retryAll(): Promise<void> {
+    return this.#ask('a retry to be asked for', 'POST', '/relay/parked/retry', { reason: 'drill' })
+  }
+
+  /** Everything up to there is sent, or held behind what is parked. */
+  async publishes(position: bigint): Promise<void> {
+    await this.#shows(`position ${position} to be passed`, ({ next }) => BigInt(next) > position)
+  }
+
+  async parks(what: string, holds: (aggregates: number) => boolean): Promise<void> {
+    await this.#shows(what, ({ parked, leads }) => leads && holds(parked.aggregates))
+  }
+
+  /** Resolves once a relay says that the switch waits for this process of the server. */
+  async waitsFor(pid: string): Promise<void> {
+    await this.#shows(`it to wait for pid ${pid}`, ({ switching }) =>
+      new RegExp(`pid ${pid}, for \\d+ s, its last statement began `).test(
+        switching?.waitingFor ?? '',
+      ),
+    )
+  }
+
+  /** Resolves once no switch is under way, and it is the mode of before. */
+  async stays(mode: Mode): Promise<void> {
+    await this.#shows(
+      `it to stay in ${mode}`,
+      (seen) => seen.mode === mode && seen.switching === null && seen.leads,
     )
   }
 
   /** Resolves once it is the mode, and the mode's own sender sends. */
   async arrives(mode: Mode): Promise<void> {
+    await this.#shows(
+      `the relay to send by ${mode}`,
+      (seen) => seen.mode === mode && seen.switching === null && seen.source === mode && seen.leads,
+    )
+  }
+
+  async #shows(what: string, holds: (seen: Seen) => boolean): Promise<void> {
     await waitUntil(
       async () => {
         const answers = await Promise.all(this.#both.map((each) => this.#look(each)))
-        return answers.some(
-          (seen) =>
-            seen?.mode === mode && seen.switching === null && seen.source === mode && seen.leads,
-        )
+        return answers.some((seen) => seen !== undefined && holds(seen))
       },
-      { what: `the relay to send by ${mode}`, deadlineMs: 90_000, intervalMs: 50 },
+      { what, deadlineMs: 90_000, intervalMs: 50 },
     )
   }
 
@@ -74,7 +127,7 @@ export class Relays {
     return Number(row?.leader?.split(':')[1])
   }
 
-  async #look(relay: ServiceProcess): Promise<(Answer & { leads: boolean }) | undefined> {
+  async #look(relay: ServiceProcess): Promise<Seen | undefined> {
     try {
       const response = await fetch(`${relay.url}/relay`, { signal: AbortSignal.timeout(1_000) })
       const seen = (await response.json()) as Answer

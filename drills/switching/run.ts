@@ -1,9 +1,12 @@
+import type { Mode } from './places.ts'
 import { casesOf, runSwitching, runWithoutHandover, type SwitchingCase } from './switching-drill.ts'
 import { switchingFailures, switchingLines } from './switching-report.ts'
 
 export type DrillArguments = {
   seed: number
   only: string | undefined
+  /** Of the relays, where the drill has one. */
+  mode: Mode
   folder: string | undefined
   withFaults: boolean
   withControls: boolean

@@ -3,13 +3,18 @@ import type { AtRest } from '../at-rest.ts'
 import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
+import type { Load } from '../load.ts'
 import { underLoad } from '../under-load.ts'
 import { ArmedPlace } from './armed-place.ts'
 import { type Direction, directions, nameOf, noHandover, places, placesOf } from './places.ts'
 import { Relays } from './relays.ts'
 
-/** One switch, in which the leader is killed or stopped at one place. */
-export type SwitchingCase = Direction & { place: string; signal: 'SIGKILL' | 'SIGSTOP' }
+/**
+ * One switch, in which the leader is killed or stopped at one place. At `cancel` it is called off while a
+ * transaction keeps it from going on, and the leader is left alone, killed or stopped as it notices.
+ */
+export type SwitchingCase = Direction & { place: string; signal: Signal | 'nothing' }
+export type Signal = 'SIGKILL' | 'SIGSTOP'
 type CaseResult = { name: string; fromMs: number; tookMs: number; error?: string }
 export type SwitchingResult = AtRest & { cases: CaseResult[]; skipped: number }
 
@@ -19,15 +24,27 @@ const commandsPerSecond = 300
 
 const describe = ({ place, signal, ...direction }: SwitchingCase) =>
   `${nameOf(direction)}, ${signal} ${place}`
+const cancel = 'at cancel'
+const cancelled: readonly SwitchingCase[] = directions
+  .filter(({ to }) => to !== 'polling')
+  .flatMap((direction) =>
+    (['nothing', 'SIGKILL', 'SIGSTOP'] as const).map((signal) => ({
+      ...direction,
+      place: cancel,
+      signal,
+    })),
+  )
 
 /** All of them, or those with `only` in their names; each direction by itself, so that few have to be undone. */
 export function casesOf(only: string | undefined): SwitchingCase[] {
-  const all = directions.flatMap((direction) =>
+  const all: SwitchingCase[] = directions.flatMap((direction) =>
     placesOf(direction).flatMap((place) =>
       (['SIGKILL', 'SIGSTOP'] as const).map((signal) => ({ ...direction, place, signal })),
     ),
   )
-  return all.filter((each) => only === undefined || describe(each).includes(only))
+  return [...all, ...cancelled].filter(
+    (each) => only === undefined || describe(each).includes(only),
+  )
 }
 
 /** Switches under load, the leader killed or stopped in each, and at rest every promise checked. */
@@ -61,7 +78,7 @@ export async function runWithoutHandover(options: Options): Promise<SwitchingRes
   })
 }
 
-type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace }
+type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace; load: Load }
 
 async function withTwoRelays(
   patches: readonly SourcePatch[],
@@ -74,38 +91,80 @@ async function withTwoRelays(
   await using stack = await DrillStack.start({ folder, connect: true, environment })
   await stack.secondRelay.start()
   const relays = new Relays(stack)
-  const { result, ...atRest } = await underLoad(stack, { seed, commandsPerSecond, say }, () =>
-    work({ stack, relays, armed }),
+  const { result, ...atRest } = await underLoad(
+    stack,
+    { seed, commandsPerSecond, say },
+    (load) => work({ stack, relays, armed, load }),
   )
   return { cases: result, ...atRest }
 }
 
-async function runCase(
-  { stack, relays, armed }: Drilled,
-  { from, to, place, signal }: SwitchingCase,
-): Promise<CaseResult> {
-  const name = describe({ from, to, place, signal })
+async function runCase(drilled: Drilled, each: SwitchingCase): Promise<CaseResult> {
+  const { stack, armed, relays } = drilled
+  const name = describe(each)
+  const { from } = each
   let fromMs = Date.now()
   try {
     await relays.switchTo(from)
     await relays.arrives(from)
-    const leader = await relays.leader()
-    const killed = leader.endings.length + 1
     fromMs = Date.now()
-    armed.arm(place, signal)
-    await relays.switchTo(to)
-    await armed.reached()
-    if (signal === 'SIGKILL') await leader.endingsReach(killed)
-    await relays.arrives(to)
-    // Whoever slept through all that wakes up, and goes on with what it was about to do.
-    leader.kill('SIGCONT')
-    await leader.answers()
-    await pause(500)
-    await relays.arrives(to)
+    await (each.place === cancel ? runCancelled(drilled, each) : runSwitch(drilled, each))
     return { name, fromMs, tookMs: Date.now() - fromMs }
   } catch (error) {
     armed.disarm()
-    for (const each of [stack.services['outbox-relay'], stack.secondRelay]) each.kill('SIGCONT')
+    for (const relay of [stack.services['outbox-relay'], stack.secondRelay]) relay.kill('SIGCONT')
     return { name, fromMs, tookMs: Date.now() - fromMs, error: (error as Error).message }
   }
+}
+
+async function runSwitch(drilled: Drilled, { to, place, signal }: SwitchingCase): Promise<void> {
+  const { relays } = drilled
+  await withSignal(
+    drilled,
+    { place, signal },
+    {
+      act: () => relays.switchTo(to),
+      arrives: () => relays.arrives(to),
+    },
+  )
+}
+
+/** With a transaction open that no slot can be made beside, which commits once the switch is off. */
+async function runCancelled(drilled: Drilled, { from, to, signal }: SwitchingCase): Promise<void> {
+  const { relays, load } = drilled
+  await using held = await load.hold()
+  await relays.switchTo(to)
+  await relays.waitsFor(held.pid)
+  await withSignal(
+    drilled,
+    { place: 'before leave', signal },
+    {
+      act: () => relays.cancel(),
+      async arrives() {
+        await relays.stays(from)
+        await held.commit()
+        await relays.arrives(from)
+      },
+    },
+  )
+}
+
+/** What is asked for has the leader come to the place, where the signal meets it. */
+export async function withSignal(
+  { relays, armed }: Pick<Drilled, 'relays' | 'armed'>,
+  { place, signal }: Pick<SwitchingCase, 'place' | 'signal'>,
+  { act, arrives }: { act: () => Promise<void>; arrives: () => Promise<void> },
+): Promise<void> {
+  const leader = await relays.leader()
+  const killed = leader.endings.length + 1
+  if (signal !== 'nothing') armed.arm(place, signal)
+  await act()
+  if (signal !== 'nothing') await armed.reached()
+  if (signal === 'SIGKILL') await leader.endingsReach(killed)
+  await arrives()
+  // Whoever slept through all that wakes up, and goes on with what it was about to do.
+  leader.kill('SIGCONT')
+  await leader.answers()
+  await pause(500)
+  await arrives()
 }
