@@ -43,7 +43,7 @@ export function aggregateOf(row: OutboxRow): Aggregate {
  * With so many parked nothing new is published until some are released: it is no poison any more, but
  * something that is wrong for all, and their names are kept in memory. One batch may bring some more.
  */
-export const parkedLimit = 100_000
+const parkedLimit = 100_000
 
 /** The aggregates that are parked, as the leader knows them. */
 export class ParkedAggregates {

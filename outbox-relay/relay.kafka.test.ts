@@ -7,7 +7,7 @@ import { waitUntil } from 'local-stack/wait-until'
 import { hashOfAccessKey, newAccessKey } from 'service/access'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { known } from './test-modes.ts'
-import { drained, openStage, type Stage } from './test-stage.ts'
+import { drained, leads, openStage, type Stage } from './test-stage.ts'
 
 // What is seen from outside of one relay that polls; `promises.kafka.test.ts` has what is promised in
 // every mode.
@@ -120,3 +120,30 @@ test('GET /relay needs an access key, health does not', async () => {
   expect((await fetch(`${relay.url}/livez`)).status).toBe(200)
   await rm(file)
 })
+
+test('a leader keeps its lease however many ask what it does, and however long they wait', async () => {
+  await stage.makeTopic()
+  await using relay = await stage.relay()
+  await leads(relay)
+  const { epoch } = await relay.status()
+  await using blocker = await stage.session()
+  await using looker = await stage.session()
+  const renewals = async () => {
+    const { rows } = await looker.client.query<{ renewal: string }>(
+      'select renewal from outbox.relay',
+    )
+    return Number(rows[0]?.renewal)
+  }
+  // Nobody is told how much is parked, and all who ask wait for it.
+  await blocker.sql('begin')
+  await blocker.sql('lock table outbox.parked_aggregates')
+  const asked = Array.from({ length: 20 }, () => fetch(`${relay.url}/relay`))
+  await stage.insert(stage.history(3, 1, 5))
+  const before = await renewals()
+  // Three in the length of a lease.
+  await waitUntil(async () => (await renewals()) >= before + 9, { what: 'the lease to be renewed' })
+  await blocker.sql('rollback')
+  await Promise.all(asked)
+  await drained(relay, stage)
+  expect(await relay.status()).toMatchObject({ epoch, lastError: null })
+}, 40_000)

@@ -14,7 +14,7 @@ export async function drillParking(given: DrillArguments): Promise<string[]> {
     failed.push(...parkingFailures(result))
   }
   if (withControls) {
-    const { verdict } = await runAtReadAhead(given)
+    const { verdict } = await runAtReadAhead({ ...given, folder: undefined })
     const { outOfOrder, committed } = verdict.figures
     const caught = outOfOrder > 0
     const found = `out of order ${outOfOrder} of ${committed}`

@@ -29,7 +29,7 @@ export type ReplicasOptions = {
 }
 
 const commandsPerSecond = 300
-/** Beyond its lease a leader is to be replaced within this. */
+/** Beyond its lease a leader is to be replaced, and its successor to have published, within this. */
 export const takeoverSlackMs = 1_000
 
 /** Of a lease: by then whoever stands by has seen the leader's last renewal, and may not take it yet. */
@@ -83,10 +83,11 @@ const toldOf = ({ leaseMs, sendingMs }: Takeover) =>
  * A leader renews three times in its lease, so that at any time two thirds of it are left, but for what a
  * renewal takes: whoever has it sooner than after a half has it beside a leader that may still send.
  */
-export function untimely(afterMs: number, leaseMs: number): string[] {
+export function untimely(after: Takeover, leaseMs: number): string[] {
   const limitMs = leaseMs + takeoverSlackMs
-  if (afterMs > limitMs) return [`taken over after more than ${limitMs} ms`]
-  if (afterMs < leaseMs / 2) return ['taken over while it was held: two leaders']
+  if (after.leaseMs < leaseMs / 2) return ['taken over while it was held: two leaders']
+  if (after.leaseMs > limitMs) return [`taken over after more than ${limitMs} ms`]
+  if (after.sendingMs > limitMs) return [`nothing sent for more than ${limitMs} ms`]
   return []
 }
 
@@ -124,7 +125,7 @@ class Replicas {
     }
     await Promise.all(relays.map((relay) => relay.answers()))
     if (each.kind === 'clock') await Promise.all(relays.map((relay) => clocks.shift(relay, 0)))
-    if (takeover !== undefined) wrong.push(...untimely(takeover.leaseMs, leaseMs))
+    if (takeover !== undefined) wrong.push(...untimely(takeover, leaseMs))
     return { name: each.name, takeover, wrong }
   }
 

@@ -40,8 +40,10 @@ test('the leader is killed ten times at least, and every clock moved both ways',
   expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length)
 })
 
-test('a takeover that comes too late, or before the lease has run out, is wrong', () => {
-  expect([33, 499].flatMap((ms) => untimely(ms, 1_000))).toHaveLength(2)
-  expect([670, 1_000, 2_000].flatMap((ms) => untimely(ms, 1_000))).toEqual([])
-  expect(untimely(2_001, 1_000)).toEqual(['taken over after more than 2000 ms'])
+test('a takeover that comes too late, sends too late, or comes before the lease has run out, is wrong', () => {
+  const after = (leaseMs: number, sendingMs = leaseMs) => untimely({ leaseMs, sendingMs }, 1_000)
+  expect([33, 499].flatMap((ms) => after(ms))).toHaveLength(2)
+  expect([670, 1_000, 2_000].flatMap((ms) => after(ms))).toEqual([])
+  expect(after(2_001)).toEqual(['taken over after more than 2000 ms'])
+  expect(after(1_500, 2_001)).toEqual(['nothing sent for more than 2000 ms'])
 })

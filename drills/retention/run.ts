@@ -18,7 +18,8 @@ export async function drillRetention(given: DrillArguments): Promise<string[]> {
     failed.push(...retentionFailures(result))
   }
   if (withControls) {
-    const { verdict } = await runByAgeAlone(given)
+    // Of its own: positions begin anew.
+    const { verdict } = await runByAgeAlone({ ...given, folder: undefined })
     const { lost, committed } = verdict.figures
     say(
       `control    drop by age alone: ${lost > 0 ? 'caught' : 'NOT CAUGHT'}, lost ${lost} of ${committed}`,
