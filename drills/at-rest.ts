@@ -41,6 +41,7 @@ export async function checkAtRest(
     samples: watch.samples,
     history: load.history,
     quarantined: quarantined.filter(({ account }) => !harmed.has(account)),
+    parked: load.poisoned,
   })
   return { verdict, quarantined: quarantined.length, records }
 }

@@ -271,6 +271,16 @@ test.each(breaches)('%s breaks %s', (_what, promise, breach) => {
   expect(broken(told)).toContain(promise)
 })
 
+test('what waited of a parked account may be beyond progress and fetched by the read side, and no other', () => {
+  const told: Evidence = story()
+  const early = { next: 6n, gaps: [[2n, 3n] as const], atMs: 1_001 }
+  const quarantined = [{ atMs: 0, account: 'a', what: 'lost_tail' }]
+  const late = { ...told, samples: [early], quarantined }
+  expect(broken(late)).toEqual(['I9', 'I4'])
+  expect(broken({ ...late, parked: new Set(['b']) })).toEqual(['I9', 'I4'])
+  expect(broken({ ...late, parked: new Set(['a']) })).toEqual([])
+})
+
 test('the checker imports nothing of the product', () => {
   const folder = new URL('./', import.meta.url)
   const own = [

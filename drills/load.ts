@@ -33,7 +33,7 @@ const inFlightLimit = 100
  */
 export class Load {
   readonly history: HistoryEntry[] = []
-  /** Accounts that had an event too large: the read side may have missed it, and mended that. */
+  /** Accounts that had an event too large. */
   readonly poisoned = new Set<string>()
   /** What each command by HTTP took, whatever it was told. */
   readonly waits: { sentMs: number; tookMs: number }[] = []
