@@ -14,6 +14,7 @@ const result = (changes: Partial<ReplicasResult> = {}): ReplicasResult => ({
   })),
   verdict,
   quarantined: 0,
+  records: [],
   skipped: 0,
   leaseMs: 1_000,
   ...changes,

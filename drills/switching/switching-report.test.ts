@@ -17,6 +17,7 @@ const result = (changes: Partial<SwitchingResult> = {}): SwitchingResult => ({
   cases: [{ name: 'wal to polling', fromMs: 0, tookMs: 1 }],
   verdict: verdictOf({}),
   quarantined: 0,
+  records: [],
   skipped: 0,
   ...changes,
 })

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openCursor } from '../cursor.ts'
 import { readingSession, type TestOutbox, testOutbox } from '../test-outbox.ts'
-import { alarmsOf } from './plan.ts'
+import { alarmsOf, waitingFor } from './plan.ts'
 import {
   atOnce,
   fill,
@@ -149,7 +149,9 @@ describe('cut off in the middle', () => {
     expect(run.heldBack).toContain('events_000000000000001')
     expect(await namesOf(outbox)).toContain('1 pending')
     await fill(writer, 5)
-    expect(alarmsOf(await partitionsOf(outbox), atOnce)).toEqual([])
+    const held = await partitionsOf(outbox)
+    expect(alarmsOf(held, atOnce)).toEqual([])
+    expect(waitingFor(held, atOnce)).toMatch(/0001: a transaction that uses outbox.events is open/)
     await open.sql('commit')
     await maintainOnce(outbox)
     expect(await namesOf(outbox)).toEqual(['301', '401', '501'])

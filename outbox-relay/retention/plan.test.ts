@@ -85,6 +85,9 @@ test('what was begun is finished first; what is not ours stays, and nothing is b
   const begun = of(250, partition(1, done), partition(2), partition(0, ours))
   expect(names(toRetire(begun, settings))).toEqual(['events_0', 'events_1'])
   expect(toHold(begun)).toEqual([])
+  expect(waitingFor(begun, settings)).toBe(
+    'events_0: a transaction that uses outbox.events is open',
+  )
   const stepped = of(250, partition(1), partition(2), partition(0, { ...ours, published: false }))
   expect(toRetire(stepped, settings)).toEqual([])
   expect(names(toHold(stepped))).toEqual(['events_0'])

@@ -123,6 +123,10 @@ export function sizeOf({ all }: Partitions): number {
 
 /** Why the oldest published partition is still there; null when nothing is published or it may go. */
 export function waitingFor(partitions: Partitions, settings: RetentionSettings): string | null {
+  const begun = partitions.all.find(({ state }) => state === 'pending')
+  if (begun?.record?.step === 'retiring' && isPassed(begun)) {
+    return `${begun.name}: a transaction that uses outbox.events is open`
+  }
   const oldest = partitions.all.find((each) => each.record !== null)
   if (oldest === undefined || oldest.record === null) return null
   const { name, published, record } = oldest
