@@ -1,3 +1,4 @@
+import type { AtRest } from '../at-rest.ts'
 import type { Load } from '../load.ts'
 import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
@@ -8,14 +9,17 @@ import type { Mode } from '../switching/places.ts'
 import { Relays } from '../switching/relays.ts'
 import { type Signal, withSignal } from '../switching/switching-drill.ts'
 import { setLargest, usualLargest } from '../topic-reader.ts'
-import { type AtRest, underLoad } from '../under-load.ts'
+import { underLoad } from '../under-load.ts'
 import { atReadAhead, places, releasing } from './places.ts'
 
 // Poison under load: events that Kafka does not take, of accounts that get more of them all the time. Each
 // is to stop its own account and no other; released, everything is to come in its order, whoever dies.
 
 export type ParkingCase = { mode: Mode; place: string; signal: Signal }
-export type ParkingResult = AtRest & { cases: { name: string; error?: string }[] }
+export type ParkingResult = AtRest & {
+  cases: { name: string; error?: string }[]
+  skipped: number
+}
 
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace; load: Load }

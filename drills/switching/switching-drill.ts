@@ -91,10 +91,8 @@ async function withTwoRelays(
   await using stack = await DrillStack.start({ folder, connect: true, environment })
   await stack.secondRelay.start()
   const relays = new Relays(stack)
-  const { result, ...atRest } = await underLoad(
-    stack,
-    { seed, commandsPerSecond, say },
-    (load) => work({ stack, relays, armed, load }),
+  const { result, ...atRest } = await underLoad(stack, { seed, commandsPerSecond, say }, (load) =>
+    work({ stack, relays, armed, load }),
   )
   return { cases: result, ...atRest }
 }
