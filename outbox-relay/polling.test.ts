@@ -87,8 +87,25 @@ test('a batch is read while the one before is in flight, and sent only once that
     'confirmed 3',
     'save 4',
     'save 4',
-    'flush',
     'read from 4',
+    'flush',
+  ])
+})
+
+test('what was published is saved at the second read that finds nothing, if not before', async () => {
+  const stop = new AbortController()
+  let idle = 0
+  const onIdle = () => (idle += 1) === 2 && stop.abort()
+  const { happened, done } = polled([[1n], [], []], { onIdle, stop: stop.signal })
+  await done
+  expect(happened.slice(happened.indexOf('confirmed 1'))).toEqual([
+    'confirmed 1',
+    'save 2',
+    'save 2',
+    'read from 2',
+    'save 2',
+    'flush',
+    'read from 2',
     'flush',
   ])
 })

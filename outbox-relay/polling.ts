@@ -31,6 +31,7 @@ export async function poll(polling: Polling): Promise<Progress> {
   const { saver, stop, until = never } = polling
   let reading = readAhead(polling, polling.start)
   let published = polling.start
+  let emptyReads = 0
   for (let waitMs = polling.busyMs; !stop.aborted;) {
     const batch = await reading
     polling.assertHeld()
@@ -39,15 +40,21 @@ export async function poll(polling: Polling): Promise<Progress> {
       await polling.publish(batch.rows, () => batch.after)
       published = batch.after
       waitMs = polling.busyMs
+      emptyReads = 0
       if (until(batch)) break
       continue
     }
     published = batch.after
+    emptyReads += 1
+    const last = until(batch)
+    const pausing = last ? undefined : pause(waitMs, stop)
     saver.offer(published)
-    await saver.flush()
+    // Between two batches that nearly follow each other it is saved at its interval only: the flush
+    // would hold up the second, and the commands whose commits share the disk.
+    if (last || emptyReads > 1) await saver.flush()
     polling.onIdle(published)
-    if (until(batch)) return published
-    await pause(waitMs, stop)
+    if (last) return published
+    await pausing
     waitMs = Math.min(waitMs * 2, polling.idleMs)
     reading = readAhead(polling, published)
   }
