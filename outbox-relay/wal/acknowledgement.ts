@@ -64,7 +64,7 @@ export class Acknowledgement {
       this.#advance(end)
       done += 1
     }
-    this.#waiting.splice(0, done)
+    if (done > 0) this.#waiting.splice(0, done)
   }
 
   #advance(lsn: Lsn): void {

@@ -91,25 +91,23 @@ export class PgoutputDecoder {
 
   #commit(): Lsn {
     this.#skip(9)
-    const end = this.#take(8).readBigUInt64BE()
+    const end = this.#bytes.readBigUInt64BE(this.#skip(8))
     this.#skip(8)
     return end
   }
 
   #insert(): OutboxRow {
-    const oid = this.#take(4).readInt32BE()
+    const oid = this.#int32()
     const relation = this.#relations.get(oid)
     if (relation === undefined) throw malformed(`a row of relation ${oid}, which was not described`)
-    if (this.#take(1)[0] !== 0x4e) throw malformed('an insert without a new row')
-    const count = this.#take(2).readInt16BE()
+    if (this.#byte() !== 0x4e) throw malformed('an insert without a new row')
+    const count = this.#int16()
     const values: string[] = Array.from({ length: columns.length })
     for (let column = 0; column < count; column += 1) {
-      const kind = this.#take(1)[0]
+      const kind = this.#byte()
       const place = relation.order[column] ?? -1
       if (kind === 0x74) {
-        const length = this.#take(4).readInt32BE()
-        const from = this.#at
-        this.#skip(length)
+        const from = this.#skip(this.#int32())
         if (place !== -1) values[place] = this.#bytes.toString('utf8', from, this.#at)
       } else if (kind !== 0x6e || place !== -1) {
         throw malformed(`no text in column ${relation.columns[column]} of ${relation.name}`)
@@ -123,10 +121,10 @@ export class PgoutputDecoder {
   }
 
   #relation(): void {
-    const oid = this.#take(4).readInt32BE()
+    const oid = this.#int32()
     const name = `${this.#string()}.${this.#string()}`
     this.#skip(1)
-    const count = this.#take(2).readInt16BE()
+    const count = this.#int16()
     const found: string[] = []
     for (let column = 0; column < count; column += 1) {
       this.#skip(1)
@@ -147,17 +145,28 @@ export class PgoutputDecoder {
     return text
   }
 
-  #take(length: number): Buffer {
-    const from = this.#at
-    this.#skip(length)
-    return this.#bytes.subarray(from, this.#at)
+  // Numbers are read where they stand: a view of each would cost more than all the texts of a row.
+
+  #byte(): number | undefined {
+    return this.#bytes[this.#skip(1)]
   }
 
-  #skip(length: number): void {
-    if (length < 0 || this.#at + length > this.#bytes.length) {
+  #int16(): number {
+    return this.#bytes.readInt16BE(this.#skip(2))
+  }
+
+  #int32(): number {
+    return this.#bytes.readInt32BE(this.#skip(4))
+  }
+
+  /** Gives where the bytes passed over begin. */
+  #skip(length: number): number {
+    const from = this.#at
+    if (length < 0 || from + length > this.#bytes.length) {
       throw malformed(`${this.#bytes.length} bytes, and more were expected`)
     }
-    this.#at += length
+    this.#at = from + length
+    return from
   }
 }
 

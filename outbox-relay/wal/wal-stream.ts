@@ -29,7 +29,8 @@ export type WalStream = {
   stop: AbortSignal
 }
 
-const bufferBytes = 16_000_000
+// About three batches: one to publish next, and what comes meanwhile. More is memory, and no faster.
+const bufferBytes = 4_000_000
 const batchPayloadBytes = 8_000_000
 /** How often what is confirmed is saved, and then told to the server. */
 const settleIntervalMs = 100
@@ -108,17 +109,13 @@ class LogSender {
     const taken = this.#rows.take(batchRows, batchPayloadBytes)
     if (taken.length === 0) return
     const fresh = taken.filter((row) => !isPublished(this.#progress, BigInt(row[0])))
-    if (fresh.length > 0) await publish(fresh, () => this.#progressAt(fresh))
-    this.#progress = this.#progressAt(fresh)
+    const positions = positionsOf(fresh)
+    if (fresh.length > 0) await publish(fresh, () => afterPublishing(this.#progress, positions))
+    // Asked again: gaps may have closed meanwhile.
+    this.#progress = afterPublishing(this.#progress, positions)
     this.#acknowledgement.confirmed(taken.length)
     const { session } = this.#stream.entered
     if (session.paused && this.#rows.low) session.resume()
-  }
-
-  /** Rows come in commit order. Asked when they are confirmed: gaps may have closed meanwhile. */
-  #progressAt(published: readonly OutboxRow[]): Progress {
-    const positions = published.map((row) => BigInt(row[0])).toSorted((a, b) => (a < b ? -1 : 1))
-    return afterPublishing(this.#progress, positions)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -183,4 +180,9 @@ class LogSender {
       await work()
     }
   }
+}
+
+/** Ascending; rows come in commit order. */
+function positionsOf(rows: readonly OutboxRow[]): bigint[] {
+  return rows.map((row) => BigInt(row[0])).toSorted((a, b) => (a < b ? -1 : 1))
 }
