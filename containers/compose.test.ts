@@ -302,6 +302,10 @@ describe('running', () => {
     if (name === 'outbox-relay') expect(byStart).toHaveLength(2)
   })
 
+  test('Connect stores offsets every second: a slot moves only then, and the default is a minute', () => {
+    expect(service('connect').environment?.OFFSET_FLUSH_INTERVAL_MS).toBe(1_000)
+  })
+
   test.each(longRunning)('%s says whether it is healthy, and comes back after a fault', (name) => {
     expect(service(name).healthcheck?.test[0]).toBe('CMD')
     expect(service(name).restart).toBe('unless-stopped')

@@ -52,6 +52,31 @@ describe('migrating', () => {
     await expect(migrated).resolves.toBeUndefined()
   })
 
+  it('lets no column of the outbox be null: it would be a header without a value, or a tombstone', async () => {
+    const whole = {
+      id: 'gen_random_uuid()',
+      aggregatetype: `'account'`,
+      aggregateid: `'a'`,
+      aggregateversion: '1',
+      type: `'T.v1'`,
+      payload: `'{}'`,
+      source: `'s'`,
+      specversion: `'1.0'`,
+      traceparent: `'t'`,
+      correlationid: `'c'`,
+      causationid: `'c'`,
+      occurred_at: 'now()',
+    }
+    for (const column of Object.keys(whole)) {
+      const values = Object.values({ ...whole, [column]: 'null' })
+      const inserted = run(
+        databases.write(),
+        `insert into outbox.events (${Object.keys(whole).join()}) values (${values.join()})`,
+      )
+      await expect(inserted, column).rejects.toMatchObject({ code: '23502', column })
+    }
+  })
+
   it('makes room for 100,000,000 positions, and refuses the next one loudly', async () => {
     const { rows } = await run(
       databases.write(),

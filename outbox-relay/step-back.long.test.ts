@@ -71,6 +71,8 @@ describe.runIf(ownServers).each(testedModes)('in mode $name', (mode) => {
       await sendsBy(leader, mode)
       await stage.insert(stage.history(accounts, 6, 8))
       await drained(leader, stage)
+      // One that has seen nothing newer than the copy cannot know, and has nothing to be wrong about.
+      if (who === 'another relay') await standbyLooks(stage)
       const relay = who === 'the leader' ? leader : other
       if (relay === other) await leader.stop('SIGKILL')
       else await other.stop('SIGKILL')
@@ -121,6 +123,22 @@ describe.runIf(ownServers).each(testedModes)('in mode $name', (mode) => {
 async function count({ client }: Awaited<ReturnType<typeof connect>>): Promise<number> {
   const { rows } = await client.query<{ n: number }>('select count(*)::int as n from outbox.events')
   return rows[0]?.n ?? 0
+}
+
+/** The lease has been renewed, and after that the relay that stands by, which alone looks, has looked. */
+async function standbyLooks(stage: Stage): Promise<void> {
+  await using session = await stage.session()
+  const first = async (text: string, values: unknown[] = []) =>
+    (await session.client.query<{ found: string }>(text, values)).rows[0]?.found
+  const renewal = () => first('select renewal as found from outbox.relay')
+  const before = await renewal()
+  await waitUntil(async () => (await renewal()) !== before, { what: 'the lease to be renewed' })
+  const renewed = await first('select clock_timestamp()::text as found')
+  const looked = `select pid as found from pg_stat_activity
+    where application_name = 'sluice-relay' and query like '%pg_control_system%'
+      and state = 'idle' and query_start > $1`
+  const looks = async () => (await first(looked, [renewed])) !== undefined
+  await waitUntil(looks, { what: 'a look at the lease', intervalMs: 20 })
 }
 
 /** By the log, the metric and the audit: all three, once. */

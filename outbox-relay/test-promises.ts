@@ -4,6 +4,7 @@ import type { TestedMode } from './test-modes.ts'
 import { openServer, ownServers } from './test-server.ts'
 import { advances, drained, leads, openStage, sendsBy, type Stage } from './test-stage.ts'
 import { kept } from './test-topic.ts'
+import { openProxy, through } from './wal/test-proxy.ts'
 
 // What the relay promises, whatever its mode. What is particular to one mode is tested beside it,
 // and what takes long is in `promises.long.test.ts`.
@@ -224,7 +225,39 @@ function waiting(mode: TestedMode): void {
   })
 
   test.runIf(ownServers)(
-    'PostgreSQL stopped, and killed',
+    'its connections fallen silent: another takes over, and nothing is lost',
+    async () => {
+      await using stage = await openStage(mode)
+      await using proxy = await openProxy(Number(new URL(stage.outbox.relayUrl).port))
+      await stage.makeTopic()
+      await using first = await stage.relay({
+        WRITE_DATABASE_URL: through(stage.outbox.relayUrl, proxy.port),
+        ...(mode.name === 'polling'
+          ? {}
+          : { CDC_DATABASE_URL: through(stage.outbox.cdcUrl, proxy.port) }),
+      })
+      await sendsBy(first, mode)
+      await using second = await stage.relay()
+      await using writing = await stage.keepWriting(20)
+      await advances(first)
+      // Open, and nothing comes through: neither side is told that the other is gone.
+      proxy.silence()
+      await leads(second)
+      await advances(second)
+      await waitUntil(() => first.logged('leading_ended') !== undefined, {
+        what: 'it to notice',
+        deadlineMs: 45_000, // The statement that reads has 35 s to fail.
+      })
+      proxy.heal()
+      await writing.stop()
+      await drained(second, stage)
+      await expectKept(stage)
+    },
+    2 * limitMs,
+  )
+
+  test.runIf(ownServers)(
+    'PostgreSQL stopped fast, which waits for no relay, and killed',
     async () => {
       await using server = await openServer()
       await using stage = await openStage(mode, { outbox: server.place })
@@ -233,7 +266,10 @@ function waiting(mode: TestedMode): void {
       await sendsBy(relay, mode)
       for (const [n, away] of [server.stop, server.crash].entries()) {
         await stage.insert(stage.history(10, 10 * n + 1, 10 * n + 10))
+        const askedMs = performance.now()
         await away()
+        // A walsender that nobody answers would keep it for as long as `wal_sender_timeout`.
+        expect(performance.now() - askedMs).toBeLessThan(10_000)
         await waitUntil(async () => (await fetch(`${relay.url}/readyz`)).status === 503, {
           what: 'it to be noticed',
         })

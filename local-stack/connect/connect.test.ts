@@ -12,6 +12,11 @@ test('a worker listens on loopback, and keeps what it knows under its group’s 
   expect(workerProperties(options)).toContain('group.id=sluice-connect\n')
 })
 
+test('a worker stores offsets every second: a slot moves only then, and the default is a minute', () => {
+  const text = workerProperties({ brokers: ['a:1'], port: 9003 })
+  expect(text).toContain('offset.flush.interval.ms=1000\n')
+})
+
 test('its jars are kept beside the broker’s, in a folder of their own', () => {
   expect(jarsFolder('/cache', connectJars)).toMatch(/^\/cache\/connect-[0-9a-f]{12}$/)
   expect(jarsFolder('/cache')).toMatch(/^\/cache\/kafka-[0-9a-f]{12}$/)
