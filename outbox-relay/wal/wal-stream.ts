@@ -29,7 +29,7 @@ export type WalStream = {
   stop: AbortSignal
 }
 
-// About three batches: one to publish next, and what comes meanwhile. More is memory, and no faster.
+// About three batches: one to publish next, and what comes meanwhile. More is memory, no faster.
 const bufferBytes = 4_000_000
 const batchPayloadBytes = 8_000_000
 /** How often what is confirmed is saved, and then told to the server. */
