@@ -73,7 +73,7 @@ describe('migrating', () => {
         databases.write(),
         `insert into outbox.events (${Object.keys(whole).join()}) values (${values.join()})`,
       )
-      await expect(inserted, column).rejects.toMatchObject({ code: '23502', column })
+      await expect(inserted).rejects.toMatchObject({ code: '23502', column })
     }
   })
 

@@ -24,6 +24,7 @@ export function describePromises(mode: TestedMode): void {
   })
   describe('what passes is waited for:', () => {
     waiting(mode)
+    waitingForServers(mode)
   })
 }
 
@@ -223,7 +224,10 @@ function waiting(mode: TestedMode): void {
     await drained(relay, stage)
     await expectKept(stage)
   })
+}
 
+/** With lines and servers that are not shared, since they are made to fail. */
+function waitingForServers(mode: TestedMode): void {
   test.runIf(ownServers)(
     'its connections fallen silent: another takes over, and nothing is lost',
     async () => {
