@@ -12,7 +12,8 @@ import {
   setApart,
   type Unreadable,
 } from './quarantine/set-apart.ts'
-import type { StopReason } from './stop-reason.ts'
+import { putStop } from './partition-repair/stops.ts'
+import type { LogStop } from './stop-reason.ts'
 import { inTransaction, type Transaction } from './transaction.ts'
 
 // One chunk of records, one transaction: the offset row is locked first and must stand where the
@@ -33,7 +34,7 @@ export type ChunkOutcome =
       held: number
       /** Accounts that came into quarantine. */
       quarantined: readonly NewEntry[]
-      stop?: StopReason
+      stop?: LogStop
     }
 
 export type Chunk = Pick<ConsumedBatch, 'topic' | 'partition' | 'fetchOffset' | 'records'>
@@ -86,6 +87,9 @@ function applyContent(
     const newest = heartbeats.at(-1)
     if (newest !== undefined) noteHeartbeat(transaction, place, newest)
     saveOffset(transaction, place, content)
+    if (stop !== undefined) {
+      await putStop(transaction, place, { ...stop, topicId, foundTopicId: topicId })
+    }
     return {
       kind: 'applied',
       next,
@@ -124,7 +128,7 @@ type Content = {
   next: bigint
   /** When the last record that can be read was written. */
   throughAt?: string
-  stop?: StopReason
+  stop?: LogStop
 }
 
 /** Our topics' offsets have no holes: one says that records were deleted before they were read. */

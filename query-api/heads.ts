@@ -24,6 +24,8 @@ export type Heads = {
   /** In one order for everybody, so that two transactions wait for each other and never in a circle. */
   lock(transaction: Transaction, accounts: readonly string[]): Promise<Map<string, CarriedHead>>
   read(database: Queryable, accounts: readonly string[]): Promise<Map<string, CarriedHead>>
+  /** As `headsAfter` of `Projection`. */
+  after(database: Queryable, account: string, limit: number): Promise<Map<string, CarriedHead>>
   /** Moves an account past an event that is left out; false when it does not stand just before it. */
   pass(transaction: Transaction, event: PassedEvent): Promise<boolean>
   /** Removes the head, and gives what it was. */
@@ -55,6 +57,13 @@ export function headsIn({ projection, table, key, carried = [] }: HeadsTable): H
     lock: (transaction, accounts) =>
       ask(transaction, 'lock-heads', `${select} order by ${key} for update`, [accounts]),
     read: (database, accounts) => ask(database, 'read-heads', select, [accounts]),
+    after: (database, account, limit) =>
+      ask(
+        database,
+        'heads-after',
+        `select ${columns} from ${table} where ${key} > $1 order by ${key} limit $2`,
+        [account, limit],
+      ),
     async pass(transaction, { account, version, id }) {
       const { rowCount } = await transaction.query(
         `update ${table} set version = $2, last_event_id = $3

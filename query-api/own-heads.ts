@@ -70,6 +70,7 @@ export function withOwnHeads<State extends Carried, After extends State = State>
       return { applied, duplicates, refusals }
     },
     heads: heads.read,
+    headsAfter: heads.after,
     versions: heads.versions,
     pass: heads.pass,
     async forget(transaction, account) {

@@ -7,6 +7,7 @@ export const problem = catalogue({
   account_not_found: { status: 404, title: 'There is no such account' },
   projection_not_found: { status: 404, title: 'There is no such projection' },
   not_in_quarantine: { status: 404, title: 'This account is not in quarantine' },
+  partition_not_stopped: { status: 404, title: 'There is no such partition that stands still' },
   feed_missing: { status: 503, title: 'The command side cannot be asked' },
   projection_late: { status: 503, title: 'The write that the token names is not readable yet' },
   too_many_waiters: { status: 503, title: 'Too many reads are waiting for a write' },

@@ -27,15 +27,7 @@ export function projectionMetrics(
     },
   })
   lagMetrics(registers, statuses)
-  void new Gauge({
-    name: 'sluice_projection_stopped_partitions',
-    help: 'Partitions that stopped rather than lose or misapply an event',
-    labelNames: ['projection'],
-    registers,
-    collect() {
-      for (const { projection, stopped } of statuses) this.set({ projection }, stopped.size)
-    },
-  })
+  stopMetrics(registers, statuses)
   quarantineMetrics(registers, statuses)
   void new Gauge({
     name: 'sluice_freshness_waiters',
@@ -79,6 +71,42 @@ function lagMetrics(registers: Registry[], statuses: readonly ProjectionStatus[]
         for (const [partition, { seconds }] of lags) {
           if (seconds !== null) this.set({ projection, partition }, seconds)
         }
+      }
+    },
+  })
+}
+
+function stopMetrics(registers: Registry[], statuses: readonly ProjectionStatus[]): void {
+  void new Gauge({
+    name: 'sluice_projection_stopped_partitions',
+    help: 'Partitions that stopped rather than lose or misapply an event',
+    labelNames: ['projection'],
+    registers,
+    collect() {
+      for (const { projection, stopped } of statuses) this.set({ projection }, stopped.size)
+    },
+  })
+  void new Counter({
+    name: 'sluice_projection_stops_total',
+    help: 'Times that a partition stopped, by reason; again after each assignment that it outlasts',
+    labelNames: ['projection', 'code'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, stops } of statuses) {
+        for (const [code, count] of stops) this.inc({ projection, code }, count)
+      }
+    },
+  })
+  void new Counter({
+    name: 'sluice_projection_partition_repairs_total',
+    help: 'Stopped partitions that were brought up to the feed, by reason',
+    labelNames: ['projection', 'code'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { projection, repaired } of statuses) {
+        for (const [code, count] of repaired) this.inc({ projection, code }, count)
       }
     },
   })

@@ -45,6 +45,8 @@ export type Projection = {
   apply(transaction: Transaction, events: readonly ProjectedEvent[]): Promise<Applied>
   /** How far the accounts are; one that is not there is left out. Locks nothing. */
   heads(database: Queryable, accounts: readonly string[]): Promise<ReadonlyMap<string, Head>>
+  /** The same of at most `limit` accounts behind `after`, in the order of their ids' bytes. */
+  headsAfter(database: Queryable, after: string, limit: number): Promise<ReadonlyMap<string, Head>>
   /**
    * The versions that readers see, for freshness. An account whose history here is another than the
    * command side's counts as 0: no version of it can be trusted.

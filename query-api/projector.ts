@@ -6,19 +6,22 @@ import type { Log } from 'service/log'
 import { applyChunk } from './chunk.ts'
 import { databaseFault } from './database-fault.ts'
 import { type LogLook, openLogLook } from './log-look.ts'
-import { ensureOffsets, lagSeconds, readOffsets } from './offsets.ts'
+import { ensureOffsets, lagSeconds, readOffsets, type StoredOffset } from './offsets.ts'
+import { runPartitionRepairs } from './partition-repair/repairs.ts'
+import { putStop, readStops } from './partition-repair/stops.ts'
 import { untilItPasses } from './patience.ts'
 import type { Projection } from './projection.ts'
 import type { NewEntry } from './quarantine/entries.ts'
 import type { Repairer } from './quarantine/repairer.ts'
 import { runSweeps, type SweepSettings } from './quarantine/sweep.ts'
 import type { PartitionLag, ProjectionStatus } from './status.ts'
-import { offsetFault, type StopReason } from './stop-reason.ts'
+import { type LogBounds, offsetFault, type StopReason } from './stop-reason.ts'
 
 // The loop of one projection. Invariants:
 // 1. Offsets live in Postgres and move only in the transaction that applied what lies below them.
 // 2. Nothing is skipped and nothing is reset: an account that cannot go on rightly waits in
-//    quarantine, and everything else goes on; a partition stops only for what is wrong with itself.
+//    quarantine, and everything else goes on; a partition stops only for what is wrong with itself,
+//    and goes on only when every account of it was compared with the feed.
 // 3. Postgres or Kafka being away stops nothing; the projector waits, a member of its group.
 
 /**
@@ -53,8 +56,10 @@ export type ProjectorSettings = {
   /** How it looks at the log then; one of its own by default. */
   lookAtLog?: () => Promise<LogLook>
   chunkRecords?: number
-  /** Repairs accounts in quarantine; without one they stay there. */
+  /** Repairs accounts in quarantine, and partitions that stopped; without one they stay so. */
   repairer?: Repairer
+  /** How often it looks for partitions to repair. 1 s by default. */
+  repairIntervalMs?: number
   /** How heads are compared with the feed; without it, a lost last event goes unseen. */
   sweep?: Pick<SweepSettings, 'feed' | 'everyMs' | 'heartbeatSeconds'>
 }
@@ -68,7 +73,7 @@ export async function runProjector(settings: ProjectorSettings): Promise<void> {
   const signal = AbortSignal.any([settings.signal, ended.signal])
   const projector = new Projector({ ...settings, signal })
   const { repairer } = settings
-  const work = [projector.consume(), projector.watch(), projector.sweep()]
+  const work = [projector.consume(), projector.watch(), projector.sweep(), projector.repair()]
   if (repairer !== undefined) work.push(repairer.run(signal))
   try {
     await Promise.all(work)
@@ -86,6 +91,8 @@ class Projector {
   readonly #lookAtLog: () => Promise<LogLook>
   /** The topic as it was when its partitions were assigned. */
   #topicId = ''
+  /** Ends the present membership of the group; there is a next one. */
+  #rejoin = new AbortController()
 
   constructor(settings: ProjectorSettings) {
     this.#settings = settings
@@ -94,15 +101,25 @@ class Projector {
   }
 
   async consume(): Promise<void> {
+    while (!this.#settings.signal.aborted) {
+      this.#rejoin = new AbortController()
+      await this.#consumeAsMember(this.#rejoin.signal)
+    }
+  }
+
+  async #consumeAsMember(over: AbortSignal): Promise<void> {
     const { brokers, status, signal, log, chunkRecords } = this.#settings
     await runConsumer({
       brokers,
       groupId: status.groupId,
       topic: status.topic,
-      signal,
+      signal: AbortSignal.any([signal, over]),
       ...(chunkRecords === undefined ? {} : { chunkRecords }),
       onAssigned: (partitions, assignment) => {
         status.assigned = [...partitions]
+        for (const partition of status.stopped.keys()) {
+          if (!partitions.includes(partition)) status.stopped.delete(partition)
+        }
         return this.#starts(partitions, assignment)
       },
       onBatch: (batch) => this.#apply(batch),
@@ -157,6 +174,20 @@ class Projector {
     })
   }
 
+  async repair(): Promise<void> {
+    const { repairer, repairIntervalMs: everyMs = 1_000, ...settings } = this.#settings
+    if (repairer === undefined) return
+    await runPartitionRepairs({
+      ...settings,
+      repairer,
+      everyMs,
+      lookAtLog: () => this.#lookAtLog(),
+      onQuarantined: (entries, partition) => this.#quarantined(entries, partition),
+      // The consumer takes up no partition that it has left alone but by a new assignment.
+      onOver: () => this.#rejoin.abort(),
+    })
+  }
+
   /** Where each partition goes on, or that it does not. */
   async #starts(
     partitions: readonly number[],
@@ -167,17 +198,22 @@ class Projector {
     return this.#patiently(signal, async () => {
       const { id } = await describeTopic({ brokers, topic })
       const stored = await ensureOffsets(pool, { projection, topic, topicId: id }, partitions)
+      const stops = await readStops(pool, status)
       // Read after the offsets: a log only grows, so a sound offset is never beyond its end.
       const bounds = await topicOffsets({ brokers, topic })
       this.#topicId = id
       status.log = bounds
-      return new Map(
-        stored.map(({ partition, ...offset }) => {
-          const fault = offsetFault(offset, id, bounds.get(partition) ?? { low: 0n, high: 0n })
-          if (fault !== undefined) this.#stop(partition, fault)
-          return [partition, status.stopped.has(partition) ? 'stop' : offset.next]
-        }),
-      )
+      const starts = new Map<number, bigint | 'stop'>()
+      for (const { partition, next, topicId } of stored) {
+        status.stopped.delete(partition)
+        const log = bounds.get(partition) ?? { low: 0n, high: 0n }
+        await this.#stopAtFault({ partition, next, topicId }, id, log)
+        // As it was left, even if the log looks sound again.
+        const left = stops.get(partition)
+        if (left) this.#stop(partition, { code: left.code, detail: left.detail, offset: next })
+        starts.set(partition, status.stopped.has(partition) ? 'stop' : next)
+      }
+      return starts
     })
   }
 
@@ -226,7 +262,7 @@ class Projector {
   async #compare(): Promise<void> {
     const { pool, status } = this.#settings
     const stored = await readOffsets(pool, status)
-    const { bounds, topicId } = await this.#lookAtLog()
+    const { bounds, topicId: id } = await this.#lookAtLog()
     status.log = bounds
     const lags = new Map<number, PartitionLag>()
     for (const { partition, throughSeconds, ...offset } of stored) {
@@ -234,11 +270,22 @@ class Projector {
       if (log === undefined || !status.assigned?.includes(partition)) continue
       const events = Math.max(0, Number(log.high - offset.next))
       lags.set(partition, { events, seconds: lagSeconds(events, throughSeconds) })
-      const fault = offsetFault(offset, topicId, log)
       // Retention may pass the offset read above while its owner moves on: the next fetch tells.
-      if (fault && fault.code !== 'offset_below_log') this.#stop(partition, fault)
+      const { high } = log
+      await this.#stopAtFault({ partition, ...offset }, id, { low: 0n, high })
     }
     status.lags = lags
+  }
+
+  /** Stops a partition whose stored offset cannot be gone on from, and stores that. */
+  async #stopAtFault(stored: StoredOffset, foundTopicId: string, log: LogBounds): Promise<void> {
+    const { pool, status } = this.#settings
+    const { partition, topicId } = stored
+    const fault = offsetFault(stored, foundTopicId, log)
+    if (fault === undefined) return
+    const place = { projection: status.projection, topic: status.topic, partition }
+    const stands = await putStop(pool, place, { ...fault, topicId, foundTopicId })
+    if (stands) this.#stop(partition, fault)
   }
 
   #quarantined(entries: readonly NewEntry[], partition: number): void {
@@ -274,6 +321,7 @@ class Projector {
     const { log, status } = this.#settings
     if (status.stopped.has(partition)) return
     status.stopped.set(partition, reason)
+    status.stops.set(reason.code, (status.stops.get(reason.code) ?? 0) + 1)
     const { projection, topic } = status
     log.error(
       {

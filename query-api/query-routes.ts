@@ -1,4 +1,5 @@
 import type { Route } from 'service/route'
+import { partitionRoutes } from './partition-repair/routes.ts'
 import { readModels } from './projections/table.ts'
 import { type QuarantineRoutesSettings, quarantineRoutes } from './quarantine/routes.ts'
 import type { ReadSettings } from './reading.ts'
@@ -17,5 +18,6 @@ export function queryRoutes({ reads, ...settings }: Settings): Route[] {
     ...(reads ? readModels.flatMap(({ routes }) => routes(settings)) : []),
     ...projectionRoutes(settings),
     ...quarantineRoutes(settings),
+    ...partitionRoutes(settings),
   ]
 }

@@ -57,8 +57,10 @@ function judged(
 /** What the projector itself says. */
 export function lateProjection(status: ProjectionStatus, nowMs: number): string[] {
   const name = `projection ${status.projection}`
-  const late = [...status.stopped].map(
-    ([partition, { detail }]) => `${name} stopped partition ${partition}: ${detail}`,
+  const late = [...status.stopped].map(([partition, { detail }]) =>
+    [`${name} stopped partition ${partition}: ${detail}`, status.repairs.get(partition) ?? []]
+      .flat()
+      .join('; '),
   )
   if (status.trouble !== undefined) late.push(`${name} waits: ${status.trouble}`)
   else if (nowMs - status.aliveAtMs > silenceLimitMs) {

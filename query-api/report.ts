@@ -120,7 +120,15 @@ function partitionReport(
     lag,
     lagSeconds: lag === null ? null : rounded(lagSeconds(lag, offset?.through_seconds ?? null)),
     heartbeatAt: heartbeat?.occurred_at.toISOString() ?? null,
-    reason: reason === undefined ? null : { ...reason, offset: Number(reason.offset) },
+    reason:
+      reason === undefined
+        ? null
+        : {
+            ...reason,
+            offset: Number(reason.offset),
+            /** What its repair waits for, or how far it is. */
+            repair: status.repairs.get(partition) ?? null,
+          },
   }
 }
 

@@ -14,6 +14,8 @@ export type ProjectionStatus = {
   /** Undefined until the group was joined; later, the partitions that are this process's. */
   assigned: readonly number[] | undefined
   readonly stopped: Map<number, StopReason>
+  /** Of stopped partitions: what their repair waits for, or how far it is, as a sentence. */
+  readonly repairs: Map<number, string>
   /** The log as last seen, by partition; empty until Kafka was asked. */
   log: ReadonlyMap<number, LogBounds>
   /** What is not applied yet, of assigned partitions, as of the same look at the log. */
@@ -27,6 +29,9 @@ export type ProjectionStatus = {
   heartbeats: number
   /** Events that were not applied, because their account was in quarantine. */
   held: number
+  /** Times that a partition stopped, and that one was repaired, by reason. */
+  readonly stops: Map<StopReason['code'], number>
+  readonly repaired: Map<StopReason['code'], number>
   quarantine: QuarantineStatus
 }
 
@@ -62,6 +67,7 @@ export function newStatus(
     elsewhere: false,
     assigned: undefined,
     stopped: new Map(),
+    repairs: new Map(),
     log: new Map(),
     lags: new Map(),
     trouble: undefined,
@@ -70,6 +76,8 @@ export function newStatus(
     duplicates: 0,
     heartbeats: 0,
     held: 0,
+    stops: new Map(),
+    repaired: new Map(),
     quarantine: {
       accounts: undefined,
       entered: new Map(),

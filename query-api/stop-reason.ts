@@ -1,20 +1,25 @@
+/** The log is not what the stored offset belongs to: events may be in it no more. */
+export type LogFault =
+  | 'records_missing'
+  | 'topic_recreated'
+  | 'offset_below_log'
+  | 'offset_beyond_log'
+
 /**
  * Why a partition was left alone: what is wrong is wrong with the partition, and going on would lose
- * events. It stays so until the process starts again, and then stops at the same place unless the
- * cause is gone. What is wrong with one account puts that account into quarantine instead.
+ * events. A fault of the log is stored, and holds until the partition is repaired from the feed;
+ * `apply_failed` is tried again when the process starts again. What is wrong with one account puts
+ * that account into quarantine instead.
  */
 export type StopReason = {
-  code:
-    | 'records_missing'
-    | 'topic_recreated'
-    | 'offset_below_log'
-    | 'offset_beyond_log'
-    | 'apply_failed'
+  code: LogFault | 'apply_failed'
   /** A sentence for a person: what was found, and where. */
   detail: string
   /** The first record that was not applied. */
   offset: bigint
 }
+
+export type LogStop = StopReason & { code: LogFault }
 
 export type LogBounds = { low: bigint; high: bigint }
 
@@ -23,7 +28,7 @@ export function offsetFault(
   stored: { topicId: string; next: bigint },
   topicId: string,
   { low, high }: LogBounds,
-): StopReason | undefined {
+): LogStop | undefined {
   const offset = stored.next
   if (stored.topicId !== topicId) {
     const detail = `the topic was made anew: offset ${offset} belongs to ${stored.topicId}, not ${topicId}`

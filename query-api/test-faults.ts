@@ -52,9 +52,11 @@ import { openPool } from 'migrations/database'
 import { openLog } from 'service/log'
 import { accounts } from './projections/accounts.ts'
 import { projectorSessionSettings, runProjector } from './projector.ts'
+import { openFeed } from './quarantine/feed.ts'
+import { Repairer } from './quarantine/repairer.ts'
 import { newStatus } from './status.ts'
 
-const { topic, brokers, url } = JSON.parse(process.argv[1])
+const { topic, brokers, url, commandApi } = JSON.parse(process.argv[1])
 const projection = {
   ...accounts,
   async apply(transaction, events) {
@@ -63,9 +65,8 @@ const projection = {
     return applied
   },
 }
-await runProjector({
+const shared = {
   projection,
-  brokers,
   pool: openPool({
     url,
     applicationName: 'test',
@@ -75,12 +76,19 @@ await runProjector({
   }),
   status: newStatus('accounts', { topic, groupId: 'killed-' + process.pid + Date.now() }),
   signal: new AbortController().signal,
-  log: openLog('query-api', 'warn'),
-  chunkRecords: 10,
-})
+  log: openLog('query-api', 'fatal'),
+}
+const repairer = commandApi && new Repairer({ ...shared, feed: openFeed(commandApi) })
+await runProjector({ ...shared, brokers, repairer, repairIntervalMs: 50, chunkRecords: 10 })
 `
 
-export function spawnProjector(settings: { topic: string; brokers: string[]; url: string }) {
+export function spawnProjector(settings: {
+  topic: string
+  brokers: string[]
+  url: string
+  /** With the feed it repairs, too. */
+  commandApi?: { url: string; key: string }
+}) {
   const child = spawn(
     process.execPath,
     ['--input-type=module', '-e', program, JSON.stringify(settings)],

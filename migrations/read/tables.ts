@@ -5,6 +5,7 @@ export type ReadDatabase = {
   'read.heartbeats': HeartbeatTable
   'read.quarantine': QuarantineTable
   'read.audit': ReadAuditTable
+  'read.stopped_partitions': StoppedPartitionTable
 }
 
 export type ReadAccountTable = {
@@ -68,8 +69,22 @@ export type ReadAuditTable = {
   role: string
   action: string
   projection: string
-  account_id: string
+  account_id: string | null
+  partition: number | null
   reason: string | null
   before: Record<string, unknown>
   after: Record<string, unknown>
+}
+
+export type StoppedPartitionTable = {
+  projection: string
+  topic: string
+  partition: number
+  code: string
+  detail: string
+  topic_id: string
+  next_offset: string
+  found_topic_id: string
+  since: Date
+  asked_at: Date | null
 }

@@ -19,6 +19,7 @@ export const accounts: Projection = {
   name,
   apply,
   heads: heads.read,
+  headsAfter: heads.after,
   versions: heads.versions,
   pass: heads.pass,
   async forget(transaction, account) {

@@ -1,22 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import { openProducer } from 'kafka/producer'
-import { createTopic, deleteTopic } from 'kafka/test-topics'
-import { testBrokers, testDatabases } from 'local-stack/test-databases'
+import { testDatabases } from 'local-stack/test-databases'
 import { openPool } from 'migrations/database'
-import { encode, type OutboxRow } from 'outbox-relay/wire'
-import { openLog } from 'service/log'
-import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
-import { accounts } from '../projections/accounts.ts'
-import { projectorSessionSettings, runProjector } from '../projector.ts'
-import { newStatus } from '../status.ts'
-import { eventRow, historyOf, interleave, projected, unstorableBalance } from '../test-events.ts'
+import type { OutboxRow } from 'outbox-relay/wire'
+import { afterAll, expect, test, vi } from 'vitest'
+import { projectorSessionSettings } from '../projector.ts'
+import { eventRow, historyOf, interleave, unstorableBalance } from '../test-events.ts'
 import { openTcpProxy } from '../test-faults.ts'
+import { isFoldOf, openTestPipe, patient, quarantined } from '../test-pipe.ts'
 import { openFeed } from './feed.ts'
-import { Repairer } from './repairer.ts'
 import { openTestFeed } from './test-feed.ts'
 
-const brokers = testBrokers()
-const log = openLog('query-api', 'silent')
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
 const pool = cleanup.use(
@@ -31,80 +24,23 @@ const pool = cleanup.use(
 const commandApi = cleanup.use(await openTestFeed(databases))
 afterAll(() => cleanup.disposeAsync())
 
-const patient = { timeout: 20_000, interval: 20 }
 const names = (count: number) => Array.from({ length: count }, () => `q-${randomUUID()}`)
 
 /** A topic of its own with a projector on it; what is sent is what `delivered` leaves of the truth. */
 async function newPipe({ url = commandApi.url, sweeps = false, repairs = true } = {}) {
-  const topic = `quarantine-${randomUUID()}`
-  await createTopic(brokers, topic, 3)
-  const producer = openProducer({ brokers, clientId: 'quarantine-test' })
-  const status = newStatus('accounts', { topic, groupId: `group-${randomUUID()}` })
-  const control = new AbortController()
-  const { signal } = control
+  const pipe = await openTestPipe(pool)
   const feed = openFeed({ url, key: commandApi.key, timeoutMs: 1_000 })
-  const repairer = new Repairer({
-    pool,
-    projection: accounts,
-    feed: repairs ? feed : undefined,
-    status,
-    signal,
-    log,
-    lookIntervalMs: 50,
-  })
-  const running = runProjector({
-    projection: accounts,
-    pool,
-    brokers,
-    status,
-    signal,
-    log,
-    watchIntervalMs: 50,
-    chunkRecords: 500,
-    repairer,
+  const { status } = pipe.start({
+    ...(repairs ? { feed } : {}),
     ...(sweeps ? { sweep: { feed, everyMs: 150, heartbeatSeconds: 0 } } : {}),
   })
-  running.catch(() => {})
-  onTestFinished(async () => {
-    control.abort()
-    await running
-    await producer[Symbol.asyncDispose]()
-    await pool.query('delete from read.quarantine')
-    await deleteTopic(brokers, topic).catch(() => {})
-  })
-  const publish = (rows: readonly OutboxRow[]) =>
-    producer.publish(
-      rows.map((row) => ({ ...encode(row), topic })),
-      AbortSignal.timeout(20_000),
-    )
-  return { status, publish }
-}
-
-async function quarantined(): Promise<Record<string, string>> {
-  const { rows } = await pool.query<{ id: string; code: string }>(
-    'select account_id as id, code from read.quarantine',
-  )
-  return Object.fromEntries(rows.map(({ id, code }) => [id, code]))
-}
-
-/** The rows that an uninterrupted fold of these histories gives. */
-async function isFoldOf(histories: readonly OutboxRow[][]): Promise<boolean> {
-  const lasts = histories.map((history) => projected(history.at(-1)!))
-  const { rows } = await pool.query<{ id: string; fold: string }>(
-    `select id, format('%s %s %s', version, ledger_balance, last_event_id) as fold
-      from read.accounts where id = any($1)`,
-    [lasts.map(({ account }) => account)],
-  )
-  const folds = new Map(rows.map(({ id, fold }) => [id, fold]))
-  return lasts.every(
-    ({ account, version, id, event }) =>
-      folds.get(account) === `${version} ${event.payload.after.ledgerBalance} ${id}`,
-  )
+  return { status, publish: pipe.publish }
 }
 
 const mended = (histories: readonly OutboxRow[][]) =>
   vi.waitUntil(
-    async () => (await isFoldOf(histories)) && Object.keys(await quarantined()).length === 0,
+    async () =>
+      (await isFoldOf(pool, histories)) && Object.keys(await quarantined(pool)).length === 0,
     patient,
   )
 
@@ -150,6 +86,21 @@ test('a lost last event, and an account lost as a whole, are found by the sweep'
   expect(status.quarantine.entered.size).toBe(1)
 })
 
+test('an account that the feed does not know is found by the sweep, named and kept', async () => {
+  const [known, strange] = names(2) as [string, string]
+  const histories = [historyOf(known, 3), historyOf(strange, 2)]
+  await commandApi.record(histories[0]!)
+  const { status, publish } = await newPipe({ sweeps: true })
+  await publish(histories.flat())
+  await vi.waitUntil(async () => (await quarantined(pool))[strange] === 'version_conflict', patient)
+  await vi.waitUntil(async () => {
+    const { rows } = await pool.query<{ problem: string }>('select problem from read.quarantine')
+    return rows.length === 1 && rows[0]!.problem === 'unknown_to_feed'
+  }, patient)
+  expect(await isFoldOf(pool, histories)).toBe(true)
+  expect(status.stopped.size).toBe(0)
+})
+
 test('without a sweep a lost last event goes unseen: the test above is not blind', async () => {
   const [id] = names(1) as [string]
   const history = historyOf(id, 3)
@@ -157,8 +108,8 @@ test('without a sweep a lost last event goes unseen: the test above is not blind
   const { status, publish } = await newPipe()
   await publish(history.slice(0, 2))
   await vi.waitUntil(() => status.applied === 2 && status.lags.size === 3, patient)
-  expect(await isFoldOf([history])).toBe(false)
-  expect(await quarantined()).toEqual({})
+  expect(await isFoldOf(pool, [history])).toBe(false)
+  expect(await quarantined(pool)).toEqual({})
 })
 
 test('the feed away: the account waits, the others go on, and then it is mended', async () => {
@@ -170,8 +121,8 @@ test('the feed away: the account waits, the others go on, and then it is mended'
   const { status, publish } = await newPipe({ url: way.url })
   await publish(interleave(histories).filter((row) => row !== histories[0]![2]))
   await vi.waitUntil(() => status.quarantine.trouble !== undefined, patient)
-  await vi.waitUntil(() => isFoldOf(histories.slice(1)), patient)
-  expect(await quarantined()).toEqual({ [ids[0]!]: 'version_gap' })
+  await vi.waitUntil(() => isFoldOf(pool, histories.slice(1)), patient)
+  expect(await quarantined(pool)).toEqual({ [ids[0]!]: 'version_gap' })
   way.mend()
   await mended(histories)
   await vi.waitUntil(() => status.quarantine.trouble === undefined, patient)
@@ -183,7 +134,7 @@ test('without the feed`s settings accounts stay in quarantine, and it is said wh
   await publish([...historyOf(id, 4).toSpliced(1, 1), ...historyOf(sound, 4)])
   await vi.waitUntil(() => status.quarantine.accounts === 1, patient)
   expect(status.quarantine.trouble).toContain('COMMAND_API_KEY')
-  expect(await quarantined()).toEqual({ [id]: 'version_gap' })
+  expect(await quarantined(pool)).toEqual({ [id]: 'version_gap' })
   expect([status.applied, status.held, status.stopped.size]).toEqual([5, 2, 0])
 })
 
@@ -223,9 +174,9 @@ test('an event that the database refuses: its account waits alone, as long as it
   await commandApi.record(histories.with(7, poisoned).flat())
   const { status, publish } = await newPipe()
   await publish(interleave(histories.with(7, poisoned)))
-  await vi.waitUntil(() => isFoldOf(histories.toSpliced(7, 1)), patient)
-  await vi.waitUntil(async () => (await quarantined())[ids[7]!] === 'apply_failed', patient)
-  expect(Object.keys(await quarantined())).toEqual([ids[7]])
-  expect(await isFoldOf([histories[7]!.slice(0, 4)])).toBe(true)
+  await vi.waitUntil(() => isFoldOf(pool, histories.toSpliced(7, 1)), patient)
+  await vi.waitUntil(async () => (await quarantined(pool))[ids[7]!] === 'apply_failed', patient)
+  expect(Object.keys(await quarantined(pool))).toEqual([ids[7]])
+  expect(await isFoldOf(pool, [histories[7]!.slice(0, 4)])).toBe(true)
   expect(status.stopped.size).toBe(0)
 })

@@ -30,12 +30,14 @@ const failureBackoff = { firstMs: 500, capMs: 30_000 }
 
 /** Repairs accounts in quarantine, one after another, each as often as it takes. */
 export class Repairer {
+  readonly feed: Feed | undefined
   readonly #settings: RepairerSettings
   #woken = new AbortController()
   #feedWasAway = false
 
   constructor(settings: RepairerSettings) {
     this.#settings = settings
+    this.feed = settings.feed
     if (settings.feed === undefined) settings.status.quarantine.trouble = feedMissing
   }
 

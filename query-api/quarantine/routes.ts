@@ -33,7 +33,8 @@ const listQuery = z.strictObject({
     .transform(Number)
     .default(100),
 })
-const givenReason = z
+/** Why a person does what they do. */
+export const givenReason = z
   .string()
   .trim()
   .regex(/^[^\0]{3,500}$/, 'must be 3 to 500 characters')

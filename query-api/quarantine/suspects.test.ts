@@ -27,6 +27,7 @@ test('one look proves nothing; a second that finds the same does', () => {
     [fed(5), undefined, 'lost_tail'],
     [fed(5), at(5, 'other'), 'version_conflict'],
     [fed(5), at(6), 'version_conflict'],
+    [fed(0, ''), at(2), 'version_conflict'],
   ] as const) {
     const suspect = first(feed, head)
     expect(suspect).toBeDefined()

@@ -2,17 +2,18 @@ import { partitionOf } from 'kafka/partition'
 import type { Pool } from 'pg'
 import { pause } from 'service/backoff'
 import type { Log } from 'service/log'
-import type { Head } from '../guard.ts'
 import type { Projection } from '../projection.ts'
 import type { ProjectionStatus } from '../status.ts'
 import { lockEntries, type NewEntry, putEntries } from './entries.ts'
-import { type Feed, type FeedHead, FeedUnavailable } from './feed.ts'
-import { judge, type Suspect, type Verdict } from './suspects.ts'
+import { type Feed, FeedUnavailable } from './feed.ts'
+import { compareHeads } from './heads-walk.ts'
+import { entryOfVerdict, judge, type Judged, type Suspect } from './suspects.ts'
 
 // The version guard sees a lost event by the next one. Of a lost last event it sees nothing, and so
-// the heads of all accounts are compared with the feed's now and then. An account is judged by the
-// second look that finds it different, and only once its partition has come through everything that
-// was written before the first: a heartbeat from after that moment proves it.
+// the heads of all accounts are compared with the feed's now and then, those of accounts that the feed
+// does not know among them. An account is judged by the second look that finds it different, and only
+// once its partition has come through everything that was written before the first: a heartbeat from
+// after that moment proves it.
 
 export type SweepSettings = {
   pool: Pool
@@ -61,31 +62,26 @@ async function sweep(
   settings: SweepSettings,
   before: ReadonlyMap<string, Suspect>,
 ): Promise<ReadonlyMap<string, Suspect>> {
-  const { pool, projection, feed, signal, nowMs = Date.now } = settings
+  const { signal, nowMs = Date.now } = settings
   const suspects = new Map<string, Suspect>()
   const mayJudge = await judgesOf(settings)
-  let after: string | null = null
-  do {
-    const begunMs = performance.now()
-    const page = await feed.heads(after, signal)
-    // Read after the feed was: what is here may be newer, never staler than it need be.
-    const ids = page.heads.map(({ account }) => account)
-    const heads = await projection.heads(pool, ids)
+  let begunMs = performance.now()
+  for await (const page of compareHeads(settings)) {
     const guilty: Guilty[] = []
-    for (const fed of page.heads) {
+    for (const { fed, head } of page) {
       const partition = partitionOf(fed.account, settings.status.log.size)
       const judgePartition = mayJudge.get(partition)
       if (judgePartition === undefined) continue
-      const head = heads.get(fed.account)
       const options = { before: before.get(fed.account), nowMs: nowMs(), mayJudge: judgePartition }
       const { suspect, verdict } = judge(fed, head, options)
       if (verdict !== undefined) guilty.push({ fed, head, verdict, partition })
       if (suspect !== undefined && suspects.size < suspectLimit) suspects.set(fed.account, suspect)
     }
     await quarantineGuilty(settings, guilty)
-    after = page.next
-    if (after !== null) await pause((performance.now() - begunMs) * restFactor, signal)
-  } while (after !== null && !signal.aborted)
+    await pause((performance.now() - begunMs) * restFactor, signal)
+    if (signal.aborted) break
+    begunMs = performance.now()
+  }
   return suspects
 }
 
@@ -115,7 +111,7 @@ async function judgesOf({
   return judges
 }
 
-type Guilty = { fed: FeedHead; head: Head | undefined; verdict: Verdict; partition: number }
+type Guilty = Judged & { partition: number }
 
 async function quarantineGuilty(
   { pool, projection, status, onQuarantined }: SweepSettings,
@@ -129,20 +125,9 @@ async function quarantineGuilty(
     ({ partition }) => partition,
   )
   for (const [partition, found] of byPartition) {
-    const entries = found.map(entryOf)
+    const entries = found.map(entryOfVerdict)
     const place = { projection: projection.name, topic: status.topic, partition }
     await putEntries(pool, place, entries)
     onQuarantined(entries, partition)
   }
-}
-
-function entryOf({ fed, head, verdict }: Guilty): NewEntry {
-  const { account, version } = fed
-  const have = head?.version ?? 0
-  const detail =
-    verdict === 'lost_tail'
-      ? `account ${account} stands at version ${have}, and version ${version} did not come`
-      : `account ${account} stands at version ${have}, and the feed at ${version} with another event`
-  const highest = Math.max(have, version)
-  return { account, code: verdict, detail, wanted: have + 1, seen: version, highest, offset: null }
 }
