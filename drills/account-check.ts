@@ -74,12 +74,15 @@ type Payload = {
   after?: { ledgerBalance?: string; held?: string; available?: string; status?: string }
 }
 
+const credits = new Set(['FundsDeposited.v1', 'FundsTransferredIn.v1'])
+const debits = new Set(['FundsWithdrawn.v1', 'FundsTransferredOut.v1'])
+
 function applyEvent(fold: Fold, event: LedgerEvent, report: Report): void {
   const payload = JSON.parse(event.payload) as Payload
   const name = `${event.account_id} version ${event.version}`
   if (event.type === 'AccountOpened.v1') fold.overdraftLimit = BigInt(payload.overdraftLimit ?? '0')
-  else if (event.type === 'FundsDeposited.v1') fold.balance += BigInt(payload.amount ?? '0')
-  else if (event.type === 'FundsWithdrawn.v1') fold.balance -= BigInt(payload.amount ?? '0')
+  else if (credits.has(event.type)) fold.balance += BigInt(payload.amount ?? '0')
+  else if (debits.has(event.type)) fold.balance -= BigInt(payload.amount ?? '0')
   else if (event.type === 'AccountClosed.v1') fold.status = 'closed'
   else report('I5', `${name}: unknown event ${event.type}`)
   const { ledgerBalance, held, available, status } = payload.after ?? {}

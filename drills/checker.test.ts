@@ -136,6 +136,30 @@ function story() {
   return evidence
 }
 
+/** The same, and then 10 from a to b by one command. */
+function storyWithTransfer() {
+  const told = story()
+  const { tables, history } = told
+  const out = outboxRow(6, 'a@4', 'FundsTransferredOut.v1', 10)
+  const into = { ...outboxRow(7, 'b@2', 'FundsTransferredIn.v1', 10), correlationid: 'key-6' }
+  tables.outbox.push(out, into)
+  tables.events.splice(3, 0, eventOf(out))
+  tables.events.push(eventOf(into))
+  const half = { ...tables.entries[0]!, transaction_id: 't-6' }
+  tables.entries.push({ ...half, account_version: '4', amount: '-10' })
+  tables.entries.push({ ...half, account_id: 'b' })
+  tables.accounts = [account('a', '10', '4'), account('b', '10', '2')]
+  tables.readAccounts = [
+    { ...account('a', '10', '4'), available: '10', last_event_id: out.id },
+    { ...account('b', '10', '2'), available: '10', last_event_id: into.id },
+  ]
+  tables.progress.next = 8n
+  told.records.push(recordOf(out, 5), recordOf(into, 6))
+  const sent = { key: 'key-6', kind: 'transfer' as const, account: 'a', to: 'b', amount: 10n }
+  const transfer = { ...history[1]!, ...sent, version: 4 }
+  return { ...told, history: [...history, transfer], transfer }
+}
+
 const broken = (evidence: Evidence) => [
   ...new Set(check(evidence).findings.map(({ promise }) => promise)),
 ]
@@ -279,6 +303,19 @@ test('what waited of a parked account may be beyond progress and fetched by the 
   expect(broken(late)).toEqual(['I9', 'I4'])
   expect(broken({ ...late, parked: new Set(['b']) })).toEqual(['I9', 'I4'])
   expect(broken({ ...late, parked: new Set(['a']) })).toEqual([])
+})
+
+test('a transfer is one event on each account, under one key', () => {
+  expect(broken(storyWithTransfer())).toEqual([])
+  const elsewhere = storyWithTransfer()
+  elsewhere.transfer.to = 'a'
+  expect(broken(elsewhere)).toEqual(['I7'])
+  const payees = storyWithTransfer()
+  payees.transfer.version = 2
+  expect(broken(payees)).toEqual(['I7'])
+  const halved = storyWithTransfer()
+  halved.tables.events.pop()
+  expect(broken(halved)).toEqual(expect.arrayContaining(['I2', 'I5', 'I7']))
 })
 
 test('the checker imports nothing of the product', () => {

@@ -5,13 +5,19 @@ import type { CommandKind, HistoryEntry, Outcome } from './history.ts'
 export type Command = {
   kind: CommandKind
   account: string
+  /** Of a transfer: where the money goes. */
+  to?: string
   amount: bigint
   key: string
   path: string
   body: string
 }
 
-export function newCommand(kind: CommandKind, account: string, amount: bigint): Command {
+export function newCommand(
+  kind: Exclude<CommandKind, 'transfer'>,
+  account: string,
+  amount: bigint,
+): Command {
   const movement = { amount: String(amount), currency: 'EUR' }
   const opening = { id: account, owner: 'Drill', currency: 'EUR' }
   const shapes = {
@@ -20,10 +26,15 @@ export function newCommand(kind: CommandKind, account: string, amount: bigint): 
     withdraw: [`/${account}/withdrawals`, movement],
     close: [`/${account}/close`, {}],
   } as const
-  if (kind === 'transfer') throw new Error('transfers are written in SQL')
   const [path, body] = shapes[kind]
   const text = JSON.stringify(body)
   return { kind, account, amount, key: randomUUID(), path: `/accounts${path}`, body: text }
+}
+
+export function newTransfer(from: string, to: string, amount: bigint): Command {
+  const body = JSON.stringify({ from, to, amount: String(amount), currency: 'EUR' })
+  const sent = { key: randomUUID(), path: '/transfers', body }
+  return { kind: 'transfer', account: from, to, amount, ...sent }
 }
 
 type Answer = Pick<HistoryEntry, 'status' | 'version'> & { outcome: Outcome }
@@ -45,12 +56,18 @@ export async function send(commandUrl: string, command: Command, limitMs = 8_000
     })
     const text = await response.text()
     const { status } = response
-    const version = Number(response.headers.get('ETag')?.replaceAll('"', '') ?? Number.NaN)
     const outcome = outcomeOf(status, text)
-    return { outcome, status, version: outcome === 'ok' ? version : null }
+    const etag = response.headers.get('ETag')
+    return { outcome, status, version: outcome === 'ok' ? versionOf(etag, text) : null }
   } catch {
     return { outcome: 'unknown', status: null, version: null }
   }
+}
+
+/** Of the account the command is about; of two, which have no ETag, the payer. */
+function versionOf(etag: string | null, text: string): number {
+  if (etag !== null) return Number(etag.replaceAll('"', ''))
+  return (JSON.parse(text) as { from: { version: number } }).from.version
 }
 
 function outcomeOf(status: number, text: string): Outcome {

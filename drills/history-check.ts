@@ -37,7 +37,9 @@ function disagreement(entry: HistoryEntry, events: readonly LedgerEvent[]): stri
   if (found.toSorted().join() !== wanted.toSorted().join()) {
     return `${name}: ${told}, and has events ${found.join(', ') || 'none'}`
   }
-  if (version !== null && !events.some((event) => Number(event.version) === version)) {
+  const says = (event: LedgerEvent) =>
+    event.account_id === account && Number(event.version) === version
+  if (version !== null && !events.some(says)) {
     return `${name}: ${told} version ${version}, which is not its event's`
   }
   if (!events.every((event) => amountFits(entry, event))) return `${name}: another amount`
@@ -58,7 +60,7 @@ function wantedEvents({ kind, account, to, amount }: HistoryEntry): string[] {
     case 'close':
       return [of('AccountClosed.v1')]
     default:
-      return [of('FundsWithdrawn.v1'), `FundsDeposited.v1 of ${to}`]
+      return [of('FundsTransferredOut.v1'), `FundsTransferredIn.v1 of ${to}`]
   }
 }
 

@@ -19,6 +19,6 @@ export type HistoryEntry = {
   /** After an unknown was resolved by sending it again with its key. */
   final: Outcome
   status: number | null
-  /** The account's version as the answer says, of an accepted command by REST. */
+  /** The account's version as the answer says, of an accepted command; of a transfer the payer's. */
   version: number | null
 }

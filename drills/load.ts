@@ -2,14 +2,14 @@ import { randomUUID } from 'node:crypto'
 import { waitUntil } from 'local-stack'
 import pg from 'pg'
 import { pause } from 'service/backoff'
-import { type Command, newCommand, send } from './commands.ts'
+import { type Command, newCommand, newTransfer, send } from './commands.ts'
 import type { HistoryEntry, Outcome } from './history.ts'
 import { type Random, zipf } from './random.ts'
 import { type Transfer, transfer } from './transfers.ts'
 
 export type LoadOptions = {
   commandUrl: string
-  /** Of the role sluice_command, for transfers. */
+  /** Of the role sluice_command, for transfers that no command makes. */
   writeUrl: string
   random: Random
   commandsPerSecond: number
@@ -178,7 +178,7 @@ export class Load {
     const random = this.#random
     const account = this.#accounts[this.#hot()]!
     const chance = random.next()
-    if (chance < 0.2) return this.#transfer(account)
+    if (chance < 0.2) return this.#send(this.#transferFrom(account))
     if (chance < 0.6) {
       return this.#send(newCommand('deposit', account, BigInt(random.between(1, 5_000))))
     }
@@ -208,9 +208,9 @@ export class Load {
     this.#keep(command, { sentMs, outcome, ...said })
   }
 
-  async #transfer(from: string): Promise<void> {
-    const to = this.#random.pick(this.#accounts.filter((id) => id !== from))
-    await this.#pay({ from, to, amount: BigInt(this.#random.between(1, 3_000)) })
+  #transferFrom(account: string): Command {
+    const to = this.#random.pick(this.#accounts.filter((id) => id !== account))
+    return newTransfer(account, to, BigInt(this.#random.between(1, 3_000)))
   }
 
   async #pay(order: Omit<Transfer, 'key'>): Promise<Outcome> {
@@ -249,7 +249,7 @@ export class Load {
     ).catch(() => {}) // It stays unknown, and the checker says so.
   }
 
-  /** A transfer has no key of its own to send again: once nothing runs any more, its rows tell. */
+  /** What no command made cannot be sent again: once nothing runs any more, its rows tell. */
   async #lookUp(key: string): Promise<Outcome> {
     const { rows } = await this.#pool.query(
       'select from ledger.account_events where correlationid = $1 limit 1',

@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import type { Outcome } from './history.ts'
 
-// Two accounts in one transaction, which the command API has no command for yet: written here by the
-// law that it obeys. Both accounts are locked, in one order, before the first insert, so that version
-// and position are drawn under the locks; the rows are inserted by account and version.
+// Transfers that no command makes: with a payload larger than Kafka takes, or in a transaction that stays
+// open. Written by the law that the command side obeys: both accounts are locked, in one order, before the
+// first insert, so that version and position are drawn under the locks; the rows are inserted by account
+// and version.
 
 export type Transfer = {
   key: string
@@ -96,7 +97,7 @@ function eventsOf(order: Transfer, rows: readonly AccountRow[]) {
   const [payer, payee] = [from, to].map((id) => rows.find((row) => row.id === id))
   if (payer?.status !== 'open' || payee?.status !== 'open') return undefined
   if (availableOf(payer) < amount) return undefined
-  const transactionId = randomUUID()
+  const [transactionId, transferId] = [randomUUID(), randomUUID()]
   const at = new Date().toISOString()
   const event = (row: AccountRow, change: bigint) => {
     const version = Number(row.version) + 1
@@ -104,6 +105,8 @@ function eventsOf(order: Transfer, rows: readonly AccountRow[]) {
     const payload = {
       accountId: row.id,
       transactionId,
+      transferId,
+      counterpartyId: row.id === from ? to : from,
       amount: String(amount),
       currency: 'EUR',
       reference,
@@ -120,7 +123,7 @@ function eventsOf(order: Transfer, rows: readonly AccountRow[]) {
       id: randomUUID(),
       account_id: row.id,
       version,
-      type: change < 0n ? 'FundsWithdrawn.v1' : 'FundsDeposited.v1',
+      type: change < 0n ? 'FundsTransferredOut.v1' : 'FundsTransferredIn.v1',
       payload: JSON.stringify(payload),
       key,
       at,
