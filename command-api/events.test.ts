@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { eventSchemas, heartbeatIds, parseAccountEvent } from './events.ts'
 
+const fileOf = (name: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(new URL(name, import.meta.url), 'utf8'))
+
 const at = '2026-01-02T03:04:05.678000Z'
 const after = { version: 2, ledgerBalance: '5', held: '0', available: '5', status: 'open' }
 const deposited = {
@@ -41,12 +44,22 @@ describe('an account event', () => {
 
 // Stored events are for ever, and consumers parse strictly. So a schema that this test holds is never
 // changed, not by a field that may be missing either: write the new shape as the next version of the
-// type (`FundsDeposited.v2`) beside it, emit that, let every consumer read both, and add the new
-// version's schema to events.golden.json. Only what was never released may be edited there.
+// type (`FundsDeposited.v2`) beside it, with an upcaster from the old one, emit that, and add the new
+// version's schema to events.golden.json and one stored event to events.samples.json. Consumers are
+// deployed before what emits. Only what was never released may be edited in either file.
 describe('the schema of each event type', () => {
   it('is the one that was published', () => {
-    const golden = JSON.parse(readFileSync(new URL('events.golden.json', import.meta.url), 'utf8'))
-    expect(eventSchemas()).toEqual(golden)
+    expect(eventSchemas()).toEqual(fileOf('events.golden.json'))
+  })
+
+  it('still reads what was stored by it, as the newest version of its type', () => {
+    const samples = fileOf('events.samples.json')
+    expect(Object.keys(samples).toSorted()).toEqual(Object.keys(eventSchemas()).toSorted())
+    for (const [type, payload] of Object.entries(samples)) {
+      const event = parseAccountEvent(type, at, JSON.stringify(payload))
+      expect(event.type.split('.')[0]).toBe(type.split('.')[0])
+      if (event.type === type) expect(event.payload).toEqual(payload)
+    }
   })
 
   it('is strict, and tells of the account after the event', () => {

@@ -1,8 +1,12 @@
 import { z } from 'zod'
+import { eventReader, type Upcasters } from './event-reader.ts'
 import { amount, amountOrZero, balance, currencyCode } from './money.ts'
 
 // What each event means. A type and its version name one schema for ever: stored events are never
-// rewritten, so a change of meaning or shape is a new version beside the old one.
+// rewritten, so a change of meaning or shape is a new version beside the old one, and an upcaster that
+// takes the old one up to it.
+
+export { EventUnreadable } from './event-reader.ts'
 
 const moment = z.iso.datetime({ offset: false })
 
@@ -117,14 +121,17 @@ const schemas = {
   'AccountReopened.v1': z.strictObject({ accountId, after: stateAfter }),
 } as const
 
+/** What makes each older version the next. A type here is only read, and never emitted again. */
+const upcasters = {} as const satisfies Upcasters
+
 /** Every type as JSON Schema, which a golden test holds as it is. */
-export const eventSchemas = (): Record<AccountEventType, unknown> =>
+export const eventSchemas = (): Record<string, unknown> =>
   Object.fromEntries(
     Object.entries(schemas).map(([type, schema]) => [type, z.toJSONSchema(schema)]),
-  ) as Record<AccountEventType, unknown>
+  )
 
 type Schemas = typeof schemas
-export type AccountEventType = keyof Schemas
+export type AccountEventType = Exclude<keyof Schemas, keyof typeof upcasters>
 export type AccountEventPayload<Type extends AccountEventType> = z.output<Schemas[Type]>
 
 /** One thing that happened to one account. `at` is when it was recorded, RFC 3339 in UTC. */
@@ -132,28 +139,11 @@ export type AccountEvent = {
   [Type in AccountEventType]: { type: Type; at: string; payload: AccountEventPayload<Type> }
 }[AccountEventType]
 
-/** An event that this version of the code cannot read: its consumer must stop, not guess. */
-export class EventUnreadable extends Error {
-  readonly code: 'unknown_event_type' | 'event_malformed'
+const read = eventReader(schemas, upcasters)
 
-  constructor(code: EventUnreadable['code'], message: string, cause?: unknown) {
-    super(message, { cause })
-    this.name = 'EventUnreadable'
-    this.code = code
-  }
-}
-
-/** Parses a stored or received event. Throws EventUnreadable. */
+/** Parses a stored or received event, of whichever version. Throws EventUnreadable. */
 export function parseAccountEvent(type: string, at: string, payload: string): AccountEvent {
-  if (!Object.hasOwn(schemas, type)) {
-    throw new EventUnreadable('unknown_event_type', `no schema for the event type ${type}`)
-  }
-  const schema = schemas[type as AccountEventType]
-  try {
-    return { type, at, payload: schema.parse(JSON.parse(payload)) } as AccountEvent
-  } catch (error) {
-    throw new EventUnreadable('event_malformed', `${type} is not as its schema says`, error)
-  }
+  return { at, ...read(type, payload) } as AccountEvent
 }
 
 /** Proof that the pipe moves: written every second on reserved ids, seen by no account's stream. */

@@ -24,7 +24,7 @@ try {
     url: config.WRITE_DATABASE_URL,
     applicationName: 'sluice-command-api',
     // Beside the lanes: the heartbeat, readiness, the feed, operations and the timers.
-    maxConnections: config.COMMAND_LANES + 8,
+    maxConnections: config.COMMAND_LANES + 10,
     settings: writeSessionSettings,
     queryTimeoutMs: writeQueryTimeoutMs,
     stop: signal,
@@ -63,7 +63,12 @@ try {
     metrics,
   })
   await using upkeep = new AsyncDisposableStack()
-  for (const timer of startUpkeep(operations, config.HOLD_EXPIRY_SECONDS)) upkeep.use(timer)
+  const timers = startUpkeep({
+    ...operations,
+    expirySeconds: config.HOLD_EXPIRY_SECONDS,
+    idempotencyDays: config.IDEMPOTENCY_DAYS,
+  })
+  for (const timer of timers) upkeep.use(timer)
   log.info({ event: 'started', url: http.url }, `command API on ${http.url}`)
   void runHeartbeat({ pool, everySeconds: config.HEARTBEAT_SECONDS, ...birth, signal, log })
   await aborted(signal)

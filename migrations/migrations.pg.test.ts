@@ -123,6 +123,15 @@ describe('the ledger', () => {
     }
   })
 
+  it('refuses a second event at a version that an account has: of two writers one', async () => {
+    const insert = (id: string) => `insert into ledger.account_events
+      values ('two', 1, '${id}', 'T.v1', '{}', ${id.slice(-2)}, 't', 'c', 'c', now())`
+    const [first, second] = [10, 11].map((n) => `0b9f7a52-3c58-4ce4-9d2f-3d3cbbf7a0${n}`)
+    await run(databases.write('sluice_command'), insert(first ?? ''))
+    const refused = run(databases.write('sluice_command'), insert(second ?? ''))
+    await expect(refused).rejects.toMatchObject({ constraint: 'account_events_pkey' })
+  })
+
   it.each(['ledger.account_events', 'ledger.entries', 'ledger.reversals'])(
     'lets nobody change or remove a row of %s, its owner included',
     async (table) => {
@@ -151,7 +160,7 @@ describe('each role is refused what is not its work', () => {
     ['sluice_command', 'write', 'set session_replication_role = replica'],
     ['sluice_command', 'write', 'update ledger.reversals set reversed_by = transaction_id'],
     ['sluice_command', 'write', 'delete from ledger.holds'],
-    ['sluice_command', 'write', 'delete from ledger.operations'],
+    ['sluice_command', 'write', 'delete from ledger.reversals'],
     ['sluice_command', 'write', 'update ledger.idempotency set status = 200'],
     ['sluice_command', 'write', 'update outbox.events set type = type'],
     ['sluice_command', 'write', 'delete from outbox.events'],

@@ -66,7 +66,7 @@ export function readStoredEvent(stored: StoredEvent): ProjectedEvent {
   if (event.payload.accountId !== account || event.payload.after.version !== version) {
     throw malformed(`${type} is of another account or version than its envelope`)
   }
-  if ((version === 1) !== (type === 'AccountOpened.v1')) {
+  if ((version === 1) !== (event.type === 'AccountOpened.v1')) {
     throw malformed(`${type} as version ${version}: an account begins by being opened, once`)
   }
   return { account, version, id, event }

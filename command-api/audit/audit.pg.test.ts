@@ -3,12 +3,15 @@ import { fileURLToPath } from 'node:url'
 import { testDatabases } from 'local-stack/test-databases'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { eventSchemas } from '../events.ts'
+import { expireHolds } from '../expiry.ts'
 import { testApi, type TestApi } from '../test-api.ts'
+import { asOperator } from '../test-requests.ts'
 
 let api: TestApi
 let admin: Client
 
-/** One account of each kind of history: held, captured, transferred, reversed, closed. */
+/** Four accounts to which everything happens that can. */
 beforeAll(async () => {
   api = await testApi()
   admin = new Client({ connectionString: api.databases.write() })
@@ -22,8 +25,33 @@ beforeAll(async () => {
   const sent = { body: { from: a.id, to: 'b', amount: '30' } }
   const moved = await api.send('/transfers', sent)
   await api.send(`/transactions/${moved.json.transactionId}/reversal`)
-  await api.send(`/accounts/${c.id}/close`, { headers: { 'if-match': '*' } })
+  for (const step of ['close', 'reopen', 'close']) {
+    await api.send(`/accounts/${c.id}/${step}`, { headers: { 'if-match': '*' } })
+  }
+  await forced()
 })
+
+/** Account d: its overdraft is lent, and a forced debit takes more. */
+async function forced(): Promise<void> {
+  await api.opened('10', { id: 'd' })
+  const send = (path: string, body: object = {}, method = 'POST') =>
+    api.send(`/accounts/d${path}`, {
+      method,
+      headers: { ...asOperator, 'if-match': '*' },
+      body,
+    })
+  await send('/holds', { amount: '3', expiresInSeconds: 1 })
+  const later = { ...api.operations.birth, now: () => new Date(Date.now() + 5_000) }
+  await expireHolds(api.pool, api.operations.execute, later)
+  const { json } = await send('/holds', { amount: '3' })
+  await send(`/holds/${json.hold.id}/release`)
+  await send('/overdraft-limit', { overdraftLimit: '20' }, 'PUT')
+  await send('/freeze', { scope: 'all', reason: 'a court' })
+  await send('/unfreeze')
+  await send('', { owner: 'Eve', metadata: { branch: '7' } }, 'PATCH')
+  await send('/withdrawals', { amount: '25', currency: 'EUR' })
+  await send('/force-debits', { amount: '60', reason: 'a fee' })
+}
 
 afterAll(async () => {
   await admin.end()
@@ -43,7 +71,8 @@ function run(url = api.databases.write('sluice_command')) {
 
 /** Does what no role may, runs the audit, and undoes it. */
 async function corrupted(damage: string, repair: string) {
-  const tables = ['account_events', 'entries'].map((name) => `alter table ledger.${name}`)
+  const names = ['account_events', 'entries', 'reversals']
+  const tables = names.map((name) => `alter table ledger.${name}`)
   await admin.query(tables.map((each) => `${each} disable trigger user`).join(';'))
   try {
     await admin.query(damage)
@@ -54,6 +83,7 @@ async function corrupted(damage: string, repair: string) {
       `${tables[0]} enable always trigger account_events_append_only`,
       `${tables[1]} enable always trigger entries_append_only`,
       `${tables[1]} enable always trigger entries_balance`,
+      `${tables[2]} enable always trigger reversals_append_only`,
     ]
     await admin.query(always.join(';'))
   }
@@ -63,10 +93,16 @@ describe('npm run audit', () => {
   it('finds a database whose every row is as the events say, and an empty one', async () => {
     expect(await run()).toEqual({
       code: 0,
-      said: 'audit: 3 accounts, 14 events: all as the events say\n',
+      said: 'audit: 4 accounts, 28 events: all as the events say\n',
     })
     await using empty = await testDatabases()
     expect(await run(empty.write('sluice_command'))).toMatchObject({ code: 0 })
+  })
+
+  it('was shown every kind of event', async () => {
+    const { rows } = await admin.query('select distinct type from ledger.account_events')
+    const types = Object.keys(eventSchemas())
+    expect(rows.map((row) => row.type).toSorted()).toEqual(types.toSorted())
   })
 
   const event = `update ledger.account_events set`
@@ -141,6 +177,43 @@ describe('npm run audit', () => {
       'a',
       `update ledger.holds set status = 'released' where account_id = 'a' and amount = 9`,
       `update ledger.holds set status = 'captured' where account_id = 'a' and amount = 9`,
+    ],
+    [
+      'account_is_fold',
+      'd version 12: balance after the event',
+      `${event} payload = replace(payload::text, '"amount":"60"', '"amount":"59"')::json
+         where account_id = 'd' and version = 12`,
+      `${event} payload = replace(payload::text, '"amount":"59"', '"amount":"60"')::json
+         where account_id = 'd' and version = 12`,
+    ],
+    [
+      'nothing_below_its_limit',
+      'd version 12',
+      `${event} type = 'FundsWithdrawn.v1', payload = (payload::jsonb - 'reason')::json
+         where type = 'FundsForceDebited.v1'`,
+      `${event} type = 'FundsForceDebited.v1',
+         payload = (payload::jsonb || '{"reason":"a fee"}')::json
+         where account_id = 'd' and version = 12`,
+    ],
+    [
+      'reversal_is_fold',
+      'transaction ',
+      `update ledger.reversals set reversed_by = transaction_id`,
+      `update ledger.reversals set reversed_by = (select (payload ->> 'transactionId')::uuid
+         from ledger.account_events where type = 'TransactionReversed.v1' limit 1)`,
+    ],
+    [
+      'reversal_is_fold',
+      'transaction ',
+      `insert into ledger.reversals select reversed_by, transaction_id, now() from ledger.reversals`,
+      `delete from ledger.reversals where reversed_at > (select occurred_at
+         from ledger.account_events where type = 'TransactionReversed.v1' limit 1)`,
+    ],
+    [
+      'balance_is_sum_of_entries',
+      'd',
+      `update ledger.entries set amount = amount + 1 where account_id = 'd' and account_version = 12`,
+      `update ledger.entries set amount = amount - 1 where account_id = 'd' and account_version = 12`,
     ],
     [
       'balance_is_sum_of_entries',

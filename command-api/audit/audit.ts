@@ -1,5 +1,13 @@
 import type { ClientBase } from 'pg'
-import { events, Fold, statesOf, strangers, unbalanced, type Divergence } from './checks.ts'
+import {
+  events,
+  Fold,
+  reversals,
+  statesOf,
+  strangers,
+  unbalanced,
+  type Divergence,
+} from './checks.ts'
 
 export type AuditReport = { accounts: number; events: number; divergence: Divergence | null }
 
@@ -16,6 +24,7 @@ export async function audit(client: ClientBase): Promise<AuditReport> {
     report.divergence =
       (await auditAccounts(client, report)) ??
       (await strangers(client)) ??
+      (await reversals(client)) ??
       (await unbalanced(client))
     return report
   } finally {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { ClientBase } from 'pg'
-import { evolve, type Account } from '../account.ts'
+import { availableOf, evolve, type Account } from '../account.ts'
 import { holdAfter, type Hold } from '../books.ts'
 import { parseAccountEvent, type AccountEvent } from '../events.ts'
 
@@ -17,6 +17,8 @@ type CheckName =
   | 'queue_holds_the_event'
   | 'account_is_fold'
   | 'hold_is_fold'
+  | 'reversal_is_fold'
+  | 'nothing_below_its_limit'
   | 'held_is_sum_of_active_holds'
   | 'balance_is_sum_of_entries'
   | 'entries_sum_to_zero'
@@ -99,13 +101,14 @@ export class Fold {
     } catch (error) {
       return diverged('event_unreadable', at, [row.type, (error as Error).message])
     }
+    const available = this.#account === null ? 0n : availableOf(this.#account)
     try {
       this.#account = evolve(this.#account, event)
       if ('holdId' in event.payload) {
         const { holdId } = event.payload
         this.#holds.set(holdId, holdAfter(this.#holds.get(holdId) ?? null, event))
       }
-      return null
+      return belowLimit(event, available, availableOf(this.#account), at)
     } catch (error) {
       // Evolve asserts what the event says of the account after it.
       const { message, expected, actual } = error as Error & { expected: unknown; actual: unknown }
@@ -131,6 +134,17 @@ export class Fold {
     if (found.balanceByEntries === balance) return null
     return diverged('balance_is_sum_of_entries', id, [balance, found.balanceByEntries])
   }
+}
+
+/** Only force takes what is available below zero; what is there may stay there, and rise. */
+function belowLimit(
+  { type }: AccountEvent,
+  before: bigint,
+  after: bigint,
+  at: string,
+): Divergence | null {
+  if (after >= 0n || after >= before || type === 'FundsForceDebited.v1') return null
+  return diverged('nothing_below_its_limit', at, ['>= 0 available', after])
 }
 
 function diverged(
@@ -227,15 +241,28 @@ export async function strangers(client: ClientBase): Promise<Divergence | null> 
   return id === undefined ? null : diverged('account_is_fold', id, ['events', 'none'])
 }
 
-/** The first transaction, then the first currency, whose entries do not sum to zero. */
+/** The first reversal that is no event's, or the first event of one that is not kept as it says. */
+export async function reversals(client: ClientBase): Promise<Divergence | null> {
+  const { rows } = await client.query<Record<'at' | 'expected' | 'found', string | null>>(
+    `select 'transaction ' || coalesce(e.reversed, r.transaction_id::text) as at,
+       e.by as expected, r.reversed_by::text as found
+     from (select distinct payload ->> 'reversedTransactionId' as reversed,
+         payload ->> 'transactionId' as by
+       from ledger.account_events where type like 'TransactionReversed.v%') e
+     full join ledger.reversals r on r.transaction_id::text = e.reversed
+     where e.by is distinct from r.reversed_by::text order by 1 limit 1`,
+  )
+  const first = rows[0]
+  if (first === undefined) return null
+  return diverged('reversal_is_fold', first.at ?? '', [first.expected, first.found])
+}
+
+/** The first transaction whose entries do not sum to zero in each currency; so do those of all. */
 export async function unbalanced(client: ClientBase): Promise<Divergence | null> {
   const { rows } = await client.query<{ at: string; sum: string }>(
-    `(select format('transaction %s in %s', transaction_id, currency) as at, sum(amount)::text as sum
-      from ledger.entries group by transaction_id, currency having sum(amount) <> 0
-      order by 1 limit 1)
-     union all
-     (select currency, sum(amount)::text from ledger.entries
-      group by currency having sum(amount) <> 0 order by 1 limit 1)`,
+    `select format('transaction %s in %s', transaction_id, currency) as at, sum(amount)::text as sum
+     from ledger.entries group by transaction_id, currency having sum(amount) <> 0
+     order by 1 limit 1`,
   )
   const first = rows[0]
   return first === undefined ? null : diverged('entries_sum_to_zero', first.at, ['0', first.sum])
