@@ -16,7 +16,7 @@ export type Arguments = {
 
 export const usage = `npm run bench -- [options]
 
-  --only a,b    some parts: a drain, b projection, c commit to readable, d deposits by HTTP,
+  --only a,b    some parts: a drain, b projection, c commit to readable, d commands by HTTP,
                 e the relay's memory (measured while it drains, so it brings a),
                 f wal beside Debezium
   --quick       a fifth of the events, short measurements, two rounds

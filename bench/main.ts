@@ -35,7 +35,7 @@ async function bench({ parts, ...sizes }: Arguments, progress: Progress) {
     }
   }
   if (parts.has('c')) await part('c', 'commit to readable', () => measureReadable(shared))
-  if (parts.has('d')) await part('d', 'deposits', () => measureDeposits(shared))
+  if (parts.has('d')) await part('d', 'commands', () => measureDeposits(shared))
   if (parts.has('f')) {
     await part('f', 'change capture', () => measureChangeCapture(shared))
   }

@@ -65,7 +65,7 @@ await serveWorker(async (input: Input, tick) => {
   const fromMs = beginMs + warmUpSeconds * 1_000
   const untilMs = fromMs + seconds * 1_000
   const latencies: number[] = []
-  let accepted = 0
+  let answered = 0
   const drive = async () => {
     const client = await pool.connect()
     for (;;) {
@@ -91,10 +91,10 @@ await serveWorker(async (input: Input, tick) => {
           fingerprint,
         ],
       })
-      accepted += 1
+      answered += 1
       const nowMs = performance.now()
       if (sentMs >= fromMs && nowMs <= untilMs) latencies.push(nowMs - sentMs)
-      if (accepted % 1_000 === 0) tick(`${accepted} deposits`)
+      if (answered % 1_000 === 0) tick(`${answered} deposits`)
     }
     client.release()
   }
@@ -102,7 +102,7 @@ await serveWorker(async (input: Input, tick) => {
   const sorted = latencies.toSorted((a, b) => a - b)
   const { user, system } = process.cpuUsage()
   return {
-    accepted,
+    answered,
     perSecond: latencies.length / seconds,
     p50Ms: percentile(sorted, 0.5),
     p99Ms: percentile(sorted, 0.99),

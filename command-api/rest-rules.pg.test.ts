@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { lockNumber } from './ledger.ts'
-import { testApi, type Sent, type TestApi } from './test-api.ts'
+import { rowsWritten, testApi, type Sent, type TestApi } from './test-api.ts'
 import { asOperator } from './test-requests.ts'
 
 // Rules of the interface that need a situation of their own; those that hold for every command alike
@@ -193,6 +193,69 @@ describe('what went wrong is put right by more entries, never by fewer', () => {
   })
 })
 
+describe('a forced debit', () => {
+  it.each([
+    ['', {}],
+    ['?dryRun=true', {}],
+    ['', { prefer: 'respond-async' }],
+  ])('is the operator’s alone, in whatever way it is asked for: %s %j', async (query, headers) => {
+    const { id } = await api.opened('10')
+    const before = await rowsWritten(api)
+    for (const authorization of ['Bearer the-key', 'Bearer the-customer']) {
+      const { status, json } = await api.send(`/accounts/${id}/force-debits${query}`, {
+        headers: { ...headers, authorization },
+        body: { amount: '1', reason: 'a fee' },
+      })
+      expect([status, json.code]).toEqual([403, 'not_allowed'])
+    }
+    expect(await rowsWritten(api)).toBe(before)
+  })
+})
+
+describe('what a request says of itself', () => {
+  const traced = async (headers: Record<string, string>) => {
+    const body = { owner: 'Ada', currency: 'EUR' }
+    const { status, json } = await api.send('/accounts', { headers, body })
+    const text =
+      'select traceparent, correlationid from ledger.account_events where account_id = $1'
+    return { status, json, recorded: (await api.pool.query(text, [json.id])).rows[0] }
+  }
+
+  it.each([
+    'nothing of the kind',
+    `00-${'0'.repeat(32)}-b7ad6b7169203331-01`,
+    `00-0af7651916cd43dd8448eb211c80319c-${'0'.repeat(16)}-01`,
+    `ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`,
+    `00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01`,
+    `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more`,
+  ])('is traced anew where the trace is malformed: %s', async (traceparent) => {
+    const { recorded } = await traced({ traceparent })
+    expect(recorded.traceparent).toMatch(/^00-(?!0af765)[0-9a-f]{32}-[0-9a-f]{16}-01$/)
+  })
+
+  it('is a Correlation-Id of at most 128 plain characters, or it is refused', async () => {
+    const longest = 'x'.repeat(128)
+    expect((await traced({ 'correlation-id': longest })).recorded.correlationid).toBe(longest)
+    for (const bad of [`${longest}x`, 'a b', 'a"b', 'a,b', 'é', '']) {
+      const { status, json } = await traced({ 'correlation-id': bad })
+      expect([status, json.code, json.errors[0].pointer]).toEqual([
+        400,
+        'invalid_header',
+        'Correlation-Id',
+      ])
+    }
+  })
+
+  it('names nothing of Kafka’s: such headers change no event', async () => {
+    const named = { id: randomUUID(), ce_type: 'Heartbeat.v1', ce_sequence: '99', ce_id: 'mine' }
+    const { json } = await traced(named)
+    const text = 'select id, type, aggregateversion::int from outbox.events where aggregateid = $1'
+    const { rows } = await admin.query(text, [json.id])
+    expect(rows).toMatchObject([{ type: 'AccountOpened.v1', aggregateversion: 1 }])
+    expect(rows[0].id).not.toBe(named.id)
+  })
+})
+
 describe('an unknown account', () => {
   it.each([
     'deposits',
@@ -217,5 +280,14 @@ describe('an unknown account', () => {
       body: bodies[path] ?? {},
     })
     expect([status, json.code]).toEqual([404, 'account_not_found'])
+  })
+
+  it.each<[string, string, object]>([
+    ['PUT', '/accounts/nobody/overdraft-limit', { overdraftLimit: '1' }],
+    ['PATCH', '/accounts/nobody', { owner: 'Eve' }],
+    ['POST', '/transfers', { from: 'nobody', to: 'nobody-else', amount: '1' }],
+  ])('is a 404 to %s %s', async (method, path, body) => {
+    const answer = await api.send(path, { method, headers: { 'if-match': '"1"' }, body })
+    expect([answer.status, answer.json.code]).toEqual([404, 'account_not_found'])
   })
 })

@@ -1,10 +1,12 @@
 // The real `npm start`, with ports and a data folder of its own, through every kind of death.
 import { execFileSync, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { chmodSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { dumpTopic } from 'kafka/topic-dump'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { lockHolder } from './processes/data-lock.ts'
 import { findFreePorts, requireFreePorts } from './processes/ports.ts'
@@ -199,14 +201,86 @@ test('npm start works after one that was killed -9 while starting, whatever it w
   await allPortsFree()
 }, 240_000)
 
-test("README.md's own commands work as they stand, and print what it shows", async () => {
-  const start = npmStart('--ephemeral')
-  await start.says(/Ctrl-C stops everything/)
-  const key = /key=(\S+)/.exec(start.output())?.[1] ?? ''
-  expect(runReadme('Try it', key)).toBeGreaterThan(3)
-  const place = /data folder +(\S+)/.exec(start.output())?.[1] ?? ''
-  expect(runReadme('Three modes', await operatorsKey(place))).toBeGreaterThan(0)
-}, 90_000)
+describe('a system that runs', () => {
+  let key: string
+  let place: string
+  let end: () => Promise<void>
+
+  beforeAll(async () => {
+    const start = npmStart('--ephemeral')
+    await start.says(/Ctrl-C stops everything/)
+    // It serves all tests here: not the end of each is its end.
+    started.pop()
+    end = start.end
+    key = /key=(\S+)/.exec(start.output())?.[1] ?? ''
+    place = /data folder +(\S+)/.exec(start.output())?.[1] ?? ''
+  }, startMs)
+  afterAll(() => end())
+
+  test.each([
+    ['Try it', 4],
+    ['A day at a small bank', 11],
+  ])(
+    "README.md's own commands of %s work as they stand, and print what it shows",
+    (name, shown) => {
+      expect(runReadme(name, key)).toBe(shown)
+    },
+  )
+
+  test("README.md's commands for operators do so with an operator's key", async () => {
+    expect(runReadme('Three modes', await operatorsKey(place))).toBeGreaterThan(0)
+  }, 30_000)
+
+  test('what a request says of itself is on each record that comes of it', async () => {
+    const [a, b] = [await opened(key), await opened(key)]
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    const correlation = `rent-${randomUUID()}`
+    const headers = { traceparent, 'Correlation-Id': correlation }
+    const answer = await command(key, '/transfers', { from: a, to: b, amount: '5' }, headers)
+    expect(answer.headers.get('correlation-id')).toBe(correlation)
+    const [out, into] = [await recordOf(a, '3'), await recordOf(b, '3')]
+    for (const record of [out, into]) {
+      expect(record).toMatchObject({ traceparent, ce_correlationid: correlation })
+    }
+    // Both halves are of one command, which is no other's.
+    expect(out?.['ce_causationid']).toMatch(/^[0-9a-f-]{36}$/)
+    expect(into?.['ce_causationid']).toBe(out?.['ce_causationid'])
+    expect((await recordOf(a, '1'))?.['ce_causationid']).not.toBe(out?.['ce_causationid'])
+    expect([out?.['ce_type'], into?.['ce_type']]).toEqual([
+      'FundsTransferredOut.v1',
+      'FundsTransferredIn.v1',
+    ])
+  }, 60_000)
+})
+
+function command(key: string, path: string, body: object, headers: Record<string, string> = {}) {
+  const said = {
+    Authorization: `Bearer ${key}`,
+    'Idempotency-Key': randomUUID(),
+    'Content-Type': 'application/json',
+  }
+  const init = { method: 'POST', headers: { ...said, ...headers }, body: JSON.stringify(body) }
+  return fetch(`http://127.0.0.1:${ports[0]}${path}`, init)
+}
+
+/** A new account's id, with money on it: it is at version 2. */
+async function opened(key: string): Promise<string> {
+  const body = { owner: 'Ada', currency: 'EUR', openingDeposit: '10' }
+  return ((await (await command(key, '/accounts', body)).json()) as { id: string }).id
+}
+
+/** The headers of the record of an account's event, once it is in Kafka. */
+function recordOf(account: string, version: string) {
+  return waitUntil(
+    async () => {
+      const records = await dumpTopic([`127.0.0.1:${ports[4]}`], 'account-events')
+      const own = records.filter((record) => record.key === account)
+      const headers = own.map((record) => Object.fromEntries(record.headers))
+      return headers.find((each) => each['ce_sequence'] === version)
+    },
+    { what: `version ${version} of ${account} in Kafka`, deadlineMs: 20_000 },
+  )
+}
 
 /** How many answers it shows, each of which was as shown. */
 function runReadme(section: string, key: string): number {
