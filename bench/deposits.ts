@@ -219,7 +219,7 @@ function figuresOf(connections: number, samples: Samples): Figure[] {
     figure({
       ...p99(many),
       baseline: rawP99,
-      targets: middle ? [{ of: 'value', atMost: 30 }] : [],
+      targets: middle ? [{ of: 'value', atMost: 25 }] : [],
     }),
     figure({
       part: 'd',
