@@ -6,6 +6,7 @@ import type { Log } from 'service/log'
 import { refusedAnswer, type Answer } from './answer.ts'
 import { executeBatch, type CommandRequest, type Outcome, type Unit } from './batch.ts'
 import { problem } from './problems.ts'
+import { Queue } from './queue.ts'
 
 // Lanes: each is one connection that takes whatever arrived while it was busy. No timer waits for a
 // batch to fill, so an idle service adds no delay, and a busy one grows its batches by itself. A lane
@@ -18,7 +19,10 @@ export type ExecutorSettings = {
   newId: () => string
   lanes?: number
   batchLimit?: number
-  /** Waiting commands beyond this are refused: a queue without end answers nobody. */
+  /**
+   * Waiting commands beyond this are refused: a queue without end answers nobody. Those of one account
+   * beyond half of it, so that a flood on one leaves room for the others.
+   */
   queueLimit?: number
   /** How long a command may go on being tried, in milliseconds. */
   patienceMs?: number
@@ -27,6 +31,7 @@ export type ExecutorSettings = {
 /** A unit on its way to its answers. It is answered once: what comes later is kept by its keys. */
 type Waiting = {
   unit: Unit
+  arrival: number
   sinceMs: number
   answered: boolean
   /** Whether the last try found its key held by another transaction. */
@@ -47,9 +52,10 @@ const transientStates = ['40P01', '40001', '55P03', '23505']
 
 export class Executor {
   readonly #settings: Required<ExecutorSettings>
-  readonly #queue: Waiting[] = []
+  readonly #queue = new Queue<Waiting>()
   /** Every command without an answer, the oldest first. */
   readonly #unanswered = new Set<Waiting>()
+  #arrivals = 0
   #busyLanes = 0
 
   constructor(settings: ExecutorSettings) {
@@ -86,7 +92,10 @@ export class Executor {
   /** As `submit`, for commands that all happen or none does; answers in their order. */
   submitTogether(unit: Unit): Promise<readonly Answer[]> {
     const { queueLimit, patienceMs } = this.#settings
-    if (this.#queue.length >= queueLimit) return Promise.resolve(passing('overloaded', unit))
+    const isFull = this.#queue.length >= queueLimit
+    if (isFull || this.#queue.lengthBefore(unit) >= queueLimit / 2) {
+      return Promise.resolve(passing('overloaded', unit))
+    }
     return new Promise((resolve, reject) => {
       const settle = () => {
         waiting.answered = true
@@ -95,6 +104,7 @@ export class Executor {
       }
       const waiting: Waiting = {
         unit,
+        arrival: (this.#arrivals += 1),
         sinceMs: performance.now(),
         answered: false,
         keyHeld: false,
@@ -122,20 +132,11 @@ export class Executor {
     try {
       do {
         await eventLoopTurn()
-        await this.#run(this.#take())
+        await this.#run(this.#queue.take(this.#settings.batchLimit))
       } while (this.#queue.length > 0)
     } finally {
       this.#busyLanes -= 1
     }
-  }
-
-  /** Units of together no more than a batch of commands; the first, however many it has. */
-  #take(): Waiting[] {
-    let commands = 0
-    const rest = this.#queue.findIndex(
-      ({ unit }) => (commands += unit.length) > this.#settings.batchLimit,
-    )
-    return this.#queue.splice(0, rest === -1 ? this.#queue.length : Math.max(rest, 1))
   }
 
   /** Brings every command of a batch to an answer, whatever the database does meanwhile. */
