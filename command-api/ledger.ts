@@ -118,12 +118,13 @@ const lineText = `, line as (
   where transaction_id = any($5::uuid[]) and account_version is not null
 )`
 const accountsOfLinesToo = 'array(select unnest($3::text[]) union all select account_id from line)'
+// Who paid comes first: a reversal's answer names them by their parts, wherever the rows lie.
 const lineRows = `(select json_agg(json_build_object('id', transaction_id, 'account_id', account_id,
       'currency', currency, 'amount', amount::text,
       'reversed_by', (select reversed_by from ledger.reversals r
         where r.transaction_id = line.transaction_id),
       'reverses', exists (select from ledger.reversals r
-        where r.reversed_by = line.transaction_id))) from line)`
+        where r.reversed_by = line.transaction_id)) order by line.amount) from line)`
 
 // Holds are read after their accounts' locks were got (the count sees to it), and under locks of
 // their own: a hold that ended while the account was waited for is read as it is then.

@@ -1,3 +1,4 @@
+import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { decodeToken } from './token.ts'
 import { testApi, type TestApi } from './test-api.ts'
@@ -94,5 +95,27 @@ describe('a transfer over REST', () => {
     )
     expect(new Set(answers.map(({ json }) => JSON.stringify(json))).size).toBe(1)
     expect(answers.filter(({ headers }) => headers.has('idempotent-replayed'))).toHaveLength(9)
+  })
+
+  it('reversed, is told as paid back by who was paid, wherever its rows lie in the table', async () => {
+    const [a, b] = [await api.opened('10'), await api.opened()]
+    const { json } = await transfer(a.id, b.id, '7')
+    const admin = new Client({ connectionString: api.databases.write() })
+    await admin.connect()
+    await admin.query(`begin;
+      alter table ledger.entries disable trigger user;
+      create temp table kept on commit drop as select * from ledger.entries
+        where transaction_id = '${json.transactionId}';
+      delete from ledger.entries where transaction_id = '${json.transactionId}';
+      insert into ledger.entries select * from kept order by amount desc;
+      alter table ledger.entries enable always trigger entries_append_only;
+      alter table ledger.entries enable always trigger entries_balance;
+      commit`)
+    await admin.end()
+    const reversal = await api.send(`/transactions/${json.transactionId}/reversal`)
+    expect(reversal.json).toMatchObject({
+      from: { id: b.id, ledgerBalance: '0' },
+      to: { id: a.id, ledgerBalance: '10' },
+    })
   })
 })
