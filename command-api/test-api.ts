@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { testDatabases } from 'local-stack/test-databases'
+import { testDatabases, type TestDatabases } from 'local-stack/test-databases'
 import { openPool } from 'migrations/database'
 import { hashOfAccessKey, openAccess } from 'service/access'
 import { serveHttp } from 'service/http'
@@ -10,7 +10,7 @@ import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { Executor } from './executor.ts'
 import { feedRoutes } from './feed.ts'
-import { birth } from './form.ts'
+import { birth, type Birth } from './form.ts'
 import { commandRoutes } from './routes.ts'
 import { readiness, writeSessionSettings } from './write-database.ts'
 
@@ -18,10 +18,25 @@ export type Sent = { method?: string; headers?: Record<string, string | null>; b
 
 export type TestApi = Awaited<ReturnType<typeof testApi>>
 
-/** The command API on databases of its own, with a teller (`the-key`) and an operator. */
-export async function testApi() {
+export type TestApiSettings = {
+  birth: Birth
+  /** Of another API, which ends later: as two processes of one service. */
+  databases?: TestDatabases
+  /** Where it finds the write database, when not there itself. */
+  through?: (url: string) => Promise<{ url: string } & AsyncDisposable>
+  patienceMs?: number
+}
+
+/**
+ * The command API on databases of its own, unless it is given some, with a teller (`the-key`) and an
+ * operator.
+ */
+export async function testApi(given: Partial<TestApiSettings> = {}) {
   const cleanup = new AsyncDisposableStack()
-  const databases = cleanup.use(await testDatabases())
+  const databases = given.databases ?? cleanup.use(await testDatabases())
+  const { through, patienceMs = 5_000, birth: born = birth } = given
+  const straight = databases.write('sluice_command')
+  const url = through === undefined ? straight : cleanup.use(await through(straight)).url
   const folder = await mkdtemp(join(tmpdir(), 'sluice-test-'))
   cleanup.defer(() => rm(folder, { recursive: true }))
   const keys = ['teller', 'operator', 'customer'].map((role) => ({
@@ -32,7 +47,7 @@ export async function testApi() {
   await writeFile(join(folder, 'keys.json'), JSON.stringify({ keys }))
   const pool = cleanup.use(
     openPool({
-      url: databases.write('sluice_command'),
+      url,
       applicationName: 'http-test',
       maxConnections: 6,
       settings: writeSessionSettings,
@@ -41,10 +56,10 @@ export async function testApi() {
     }),
   )
   const log = openLog('test', 'fatal')
-  const executor = new Executor({ pool, log, newId: birth.newId })
+  const executor = new Executor({ pool, log, newId: born.newId, patienceMs })
   const access = openAccess(join(folder, 'keys.json'), log)
   cleanup.defer(() => access.close())
-  const settings = { executor, pool, birth, log, forceDebitLimit: 100n }
+  const settings = { executor, pool, birth: born, log, forceDebitLimit: 100n }
   const { routes, operations } = commandRoutes(settings)
   const http = cleanup.use(
     await serveHttp({
