@@ -4,7 +4,6 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 /**
  * A TCP wire to a database, for tests. Gone silent, its connections carry nothing ever again and new
  * ones work; frozen, none carries anything, new ones included, until it is thawed: the database hangs.
- * Deaf after a text, a connection brings no answer to what was sent with that text, nor to anything later.
  */
 export async function openWire(url: string) {
   const target = new URL(url)
@@ -12,7 +11,6 @@ export async function openWire(url: string) {
   const sockets = new Set<Socket>()
   let silent = new Set<Socket>()
   let frozen = false
-  let deafening: string | undefined
   const server = createServer((client) => {
     const upstream = connect(port, target.hostname)
     for (const [from, to] of [
@@ -23,11 +21,7 @@ export async function openWire(url: string) {
       from.on('error', () => to.destroy())
       from.on('close', () => to.destroy())
       from.on('data', (bytes) => {
-        if (silent.has(from)) return
-        if (from === client && deafening !== undefined && bytes.includes(deafening)) {
-          silent.add(upstream)
-        }
-        to.write(bytes)
+        if (!silent.has(from)) to.write(bytes)
       })
       if (frozen) from.pause()
     }
@@ -37,7 +31,6 @@ export async function openWire(url: string) {
   return {
     url: target.href,
     goSilent: () => (silent = new Set(sockets)),
-    goDeafAfter: (text: string) => (deafening = text),
     freeze() {
       frozen = true
       for (const socket of sockets) socket.pause()
