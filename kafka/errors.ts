@@ -2,6 +2,7 @@
 export type KafkaErrorCode =
   | 'broker_silent'
   | 'kafka_unreachable'
+  | 'producer_fenced'
   | 'record_batch_malformed'
   | 'record_refused'
   | 'topic_leaders_missing'
