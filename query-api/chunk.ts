@@ -53,7 +53,7 @@ export async function applyChunk(settings: ChunkSettings, chunk: Chunk): Promise
   } catch (error) {
     if (databaseFault(error) !== 'data') throw error
     const bisecting: Apply = (transaction, events) =>
-      applyBisecting(projection, transaction, events)
+      applyBisecting(projection, transaction, events, 'log')
     return applyContent(settings, chunk, content, bisecting)
   }
 }
@@ -77,6 +77,7 @@ function applyContent(
     const done = await apply(
       transaction,
       apart.events.map(({ event }) => event),
+      'log',
     )
     const refused = done.refusals.map((refusal) =>
       entryOfRefusal(refusal, apart.events[refusal.index]!.offset),

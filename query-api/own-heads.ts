@@ -1,6 +1,6 @@
 import { guardEvents } from './guard.ts'
 import { headsIn } from './heads.ts'
-import type { ProjectedEvent, Projection } from './projection.ts'
+import type { Origin, ProjectedEvent, Projection } from './projection.ts'
 import type { Transaction } from './transaction.ts'
 
 // A projection whose rows are not one per account keeps its heads in a table of their own,
@@ -35,7 +35,11 @@ type OwnHeads<State extends Carried, After extends State> = {
    * Writes what the events say, in a few statements for all of them. Rows that several accounts
    * share are locked here, in an order that is the same for everybody.
    */
-  fold(transaction: Transaction, changes: readonly Change<State, After>[]): void | Promise<void>
+  fold(
+    transaction: Transaction,
+    changes: readonly Change<State, After>[],
+    origin: Origin,
+  ): void | Promise<void>
   /** Removes what `fold` wrote of an account; its row of heads is gone already. */
   forget(transaction: Transaction, account: string, before: State): void | Promise<void>
 }
@@ -53,7 +57,7 @@ export function withOwnHeads<State extends Carried, After extends State = State>
   const save = savingHeads(name, table, carried.columns)
   return {
     name,
-    async apply(transaction, events) {
+    async apply(transaction, events, origin) {
       if (events.length === 0) return { applied: 0, duplicates: 0, refusals: [] }
       const ids = [...new Set(events.map(({ account }) => account))]
       const locked = await heads.lock(transaction, ids)
@@ -63,7 +67,7 @@ export function withOwnHeads<State extends Carried, After extends State = State>
         return { account, events: own, before, after: carried.after(before, own) }
       })
       if (changes.length > 0) {
-        await fold(transaction, changes)
+        await fold(transaction, changes, origin)
         save(transaction, changes)
       }
       const applied = changes.reduce((sum, { events: own }) => sum + own.length, 0)

@@ -30,6 +30,12 @@ export type Refusal = {
   detail?: string
 }
 
+/**
+ * `log` when events come as they happen. Only then may what they cause reach beyond the database: a
+ * repair and a rebuild read history again, and say nothing here.
+ */
+export type Origin = 'log' | undefined
+
 export type Applied = { applied: number; duplicates: number; refusals: readonly Refusal[] }
 
 /**
@@ -42,7 +48,11 @@ export type Projection = {
    * Gets one partition's events in their order, and applies each at most once however often it
    * comes. Of an account with a refused event it applies what comes before that, and nothing after.
    */
-  apply(transaction: Transaction, events: readonly ProjectedEvent[]): Promise<Applied>
+  apply(
+    transaction: Transaction,
+    events: readonly ProjectedEvent[],
+    origin?: Origin,
+  ): Promise<Applied>
   /** How far the accounts are; one that is not there is left out. Locks nothing. */
   heads(database: Queryable, accounts: readonly string[]): Promise<ReadonlyMap<string, Head>>
   /** The same of at most `limit` accounts behind `after`, in the order of their ids' bytes. */

@@ -1,6 +1,6 @@
 import { databaseFault } from '../database-fault.ts'
 import { withLater } from '../guard.ts'
-import type { Applied, ProjectedEvent, Projection, Refusal } from '../projection.ts'
+import type { Applied, Origin, ProjectedEvent, Projection, Refusal } from '../projection.ts'
 import type { Transaction } from '../transaction.ts'
 
 /**
@@ -13,6 +13,7 @@ export async function applyBisecting(
   projection: Projection,
   transaction: Transaction,
   events: readonly ProjectedEvent[],
+  origin?: Origin,
 ): Promise<Applied> {
   const refused = new Map<string, Refusal>()
   let applied = 0
@@ -56,7 +57,7 @@ export async function applyBisecting(
   async function tried(own: readonly ProjectedEvent[]): Promise<Applied | undefined> {
     await transaction.query('savepoint part')
     try {
-      const result = await projection.apply(transaction, own)
+      const result = await projection.apply(transaction, own, origin)
       await transaction.settle()
       await transaction.query('release savepoint part')
       return result
