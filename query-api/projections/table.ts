@@ -3,9 +3,25 @@ import type { Projection } from '../projection.ts'
 import type { ReadSettings } from '../reading.ts'
 import { accountRoutes } from './accounts-reads.ts'
 import { accounts } from './accounts.ts'
+import { holdRoutes } from './holds-reads.ts'
+import { holds } from './holds.ts'
+import { notifications } from './notifications.ts'
+import { riskRoutes } from './risk-reads.ts'
+import { risk } from './risk.ts'
+import { searchRoutes } from './search-reads.ts'
+import { search } from './search.ts'
+import { transferRoutes } from './transfers-reads.ts'
+import { transfers } from './transfers.ts'
 
 /** A read model: how it is kept up, and what it answers. */
 export type ReadModel = { projection: Projection; routes: (settings: ReadSettings) => Route[] }
 
 /** All of them. One more is one more line, its files beside this one, and its migration. */
-export const readModels: readonly ReadModel[] = [{ projection: accounts, routes: accountRoutes }]
+export const readModels: readonly ReadModel[] = [
+  { projection: accounts, routes: accountRoutes },
+  { projection: transfers, routes: transferRoutes },
+  { projection: holds, routes: holdRoutes },
+  { projection: search, routes: searchRoutes },
+  { projection: risk, routes: riskRoutes },
+  { projection: notifications, routes: () => [] },
+]
