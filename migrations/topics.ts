@@ -13,6 +13,8 @@ export const topics: readonly TopicSpecification[] = [
     partitions: 12,
     settings: { 'cleanup.policy': 'delete', 'retention.ms': String(week) },
   },
+  // Of each account the latest state, for ever; query-api writes it, and others load it as a table.
+  { name: 'account-state', partitions: 12, settings: { 'cleanup.policy': 'compact' } },
   // Debezium's heartbeat goes here. Without the topic the connector blocks for ever and says RUNNING.
   {
     name: '__debezium-heartbeat.sluice',

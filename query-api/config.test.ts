@@ -2,8 +2,9 @@ import { readEnvironment } from 'service/environment'
 import { expect, test } from 'vitest'
 import { variables } from './config.ts'
 import { readModels } from './projections/table.ts'
+import { accountState } from './status.ts'
 
-const names = readModels.map(({ projection }) => projection.name)
+const names = [...readModels.map(({ projection }) => projection.name), accountState]
 
 const read = (given: Record<string, string>) =>
   readEnvironment(variables, {

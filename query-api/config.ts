@@ -9,8 +9,9 @@ import {
 } from 'service/environment'
 import { z } from 'zod'
 import { readModels } from './projections/table.ts'
+import { accountState } from './status.ts'
 
-const known = readModels.map(({ projection }) => projection.name)
+const known = [...readModels.map(({ projection }) => projection.name), accountState]
 
 /** Names of projections, comma separated; `none` for none. */
 const projections = z
@@ -39,6 +40,8 @@ export const variables = serviceEnvironment({
     .regex(/^[\x21-\x7e]{1,256}$/, 'must be an access key')
     .optional(),
   HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
+  /** Who is told what the projections queue to be told; without one, the log is. */
+  NOTIFICATION_WEBHOOK_URL: httpUrl.optional(),
   /** How often all accounts are compared with the feed; 0: not at all. */
   SWEEP_SECONDS: wholeNumber(300, { min: 0, max: 86_400 }),
 }).refine(({ PROJECTIONS, READS }) => PROJECTIONS.length > 0 || READS === 'on', {

@@ -1,12 +1,15 @@
 import type { Pool } from 'pg'
 import type { Log } from 'service/log'
+import { openAccountState } from './account-state/job.ts'
 import { type LogLook, openLogLook } from './log-look.ts'
+import { runTeller } from './notifications/teller.ts'
 import type { Projection } from './projection.ts'
+import { notifications } from './projections/notifications.ts'
 import { readModels } from './projections/table.ts'
 import { type ProjectorSettings, runProjector } from './projector.ts'
 import { openFeed } from './quarantine/feed.ts'
 import { Repairer } from './quarantine/repairer.ts'
-import { accountTopic, newStatus, type ProjectionStatus } from './status.ts'
+import { accountState, accountTopic, newStatus, type ProjectionStatus } from './status.ts'
 
 // Each projection of the table runs in a consumer group of its own, in whichever processes are told
 // to run it. Every process knows all of them, reports them and repairs by hand.
@@ -34,6 +37,8 @@ export type JobSettings = {
   /** Of the role sluice_projector, with `projectorConnections`. */
   pool: Pool
   brokers: readonly string[]
+  /** Who is told of notifications, where that projection runs; without one, the log is. */
+  webhookUrl: string | undefined
   /** The way to the feed; both or none. */
   commandApi: { url: string | undefined; key: string | undefined }
   sweepSeconds: number
@@ -44,6 +49,10 @@ export type JobSettings = {
 
 export function openJobs(settings: JobSettings): {
   jobs: Job[]
+  /** What else runs here: the topic `account-state`, and telling what is to be told. */
+  others: (() => Promise<void>)[]
+  /** Of the jobs, and of `account-state`. */
+  statuses: ProjectionStatus[]
   lookAtLog: () => Promise<LogLook>
 } {
   const { pool, brokers, commandApi, sweepSeconds, heartbeatSeconds, signal, log } = settings
@@ -53,10 +62,11 @@ export function openJobs(settings: JobSettings): {
     feed === undefined || sweepSeconds === 0
       ? {}
       : { sweep: { feed, everyMs: sweepSeconds * 1_000, heartbeatSeconds } }
+  const runs = (name: string) => settings.running.includes(name)
   const lookAtLog = openLogLook({ brokers, topic: accountTopic })
   const jobs = readModels.map(({ projection }): Job => {
     const status = newStatus(projection.name)
-    status.elsewhere = !settings.running.includes(projection.name)
+    status.elsewhere = !runs(projection.name)
     const shared = { pool, projection, status, signal, log }
     const repairer = new Repairer({ ...shared, feed })
     const run = async (observeSeconds: (seconds: number) => void) => {
@@ -65,5 +75,10 @@ export function openJobs(settings: JobSettings): {
     }
     return { projection, status, repairer, run }
   })
-  return { jobs, lookAtLog }
+  const state = openAccountState({ running: runs(accountState), pool, brokers, signal, log })
+  const others = [state.run]
+  if (runs(notifications.name)) {
+    others.push(() => runTeller({ pool, webhookUrl: settings.webhookUrl, signal, log }))
+  }
+  return { jobs, others, statuses: [...jobs.map(({ status }) => status), state.status], lookAtLog }
 }

@@ -43,17 +43,17 @@ try {
     stop: signal,
     onError,
   })
-  const { jobs, lookAtLog } = openJobs({
+  const { jobs, others, statuses, lookAtLog } = openJobs({
     running: config.PROJECTIONS,
     pool,
     brokers: config.KAFKA_BROKERS,
+    webhookUrl: config.NOTIFICATION_WEBHOOK_URL,
     commandApi: { url: config.COMMAND_API_URL, key: config.COMMAND_API_KEY },
     sweepSeconds: config.SWEEP_SECONDS,
     heartbeatSeconds: config.HEARTBEAT_SECONDS,
     signal,
     log,
   })
-  const statuses = jobs.map(({ status }) => status)
   const freshness = openFreshnesses(reader, { signal })
   const own = statuses.filter(({ elsewhere }) => !elsewhere)
   const observe = projectionMetrics(metrics.registry, own, freshness.waiters)
@@ -83,7 +83,7 @@ try {
   })
   log.info({ event: 'started', url: http.url }, `query API on ${http.url}`)
   const work = jobs.map(({ projection, run }) => run(observe(projection.name)))
-  await Promise.all([aborted(signal), ...work])
+  await Promise.all([aborted(signal), ...work, ...others.map((run) => run())])
   log.info({ event: 'stopping' }, 'stopping: running requests finish')
 } catch (error) {
   exitLoudly(error)

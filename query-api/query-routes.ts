@@ -1,4 +1,5 @@
 import type { Route } from 'service/route'
+import { tombstoneRoutes } from './account-state/tombstones.ts'
 import { partitionRoutes } from './partition-repair/routes.ts'
 import { readModels } from './projections/table.ts'
 import { type QuarantineRoutesSettings, quarantineRoutes } from './quarantine/routes.ts'
@@ -19,5 +20,6 @@ export function queryRoutes({ reads, ...settings }: Settings): Route[] {
     ...projectionRoutes(settings),
     ...quarantineRoutes(settings),
     ...partitionRoutes(settings),
+    ...tombstoneRoutes(settings),
   ]
 }

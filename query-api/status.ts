@@ -51,6 +51,8 @@ type QuarantineStatus = {
 }
 
 export const accountTopic = topicOf('account')
+/** The topic of latest states, and the name of what keeps it up. */
+export const accountState = 'account-state'
 
 /** A projection of account events, in a consumer group of its own. */
 export function newStatus(

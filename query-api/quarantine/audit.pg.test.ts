@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto'
+import { partitionOf } from 'kafka/partition'
 import { testDatabases } from 'local-stack/test-databases'
 import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
+import type { OutboxRow } from 'outbox-relay/wire'
 import { openLog } from 'service/log'
 import type { ApiRequest, Route } from 'service/route'
 import { afterAll, expect, test } from 'vitest'
+import { storedTombstones } from '../account-state/tombstones.ts'
 import { applyChunk } from '../chunk.ts'
 import { openFreshnesses } from '../freshness.ts'
 import { ensureOffsets } from '../offsets.ts'
@@ -12,7 +15,8 @@ import { putStop } from '../partition-repair/stops.ts'
 import { accounts } from '../projections/accounts.ts'
 import { queryRoutes } from '../query-routes.ts'
 import { newStatus } from '../status.ts'
-import { consumed, historyOf } from '../test-events.ts'
+import { consumed, eventRow, historyOf, outboxRow, projected, timeOf } from '../test-events.ts'
+import { inTransaction } from '../transaction.ts'
 import { openFeed } from './feed.ts'
 import { Repairer } from './repairer.ts'
 
@@ -20,6 +24,7 @@ import { Repairer } from './repairer.ts'
 // test until it is here, and the second until it is written down.
 
 const reason = 'ticket 12: as it was asked for'
+const tombstone = 'POST /account-state/:id/tombstone'
 type Act = {
   action: string
   arrange: () => Promise<unknown>
@@ -107,9 +112,49 @@ async function linesOf(action: string): Promise<Record<string, unknown>[]> {
 }
 
 test('every route that changes something is in the table', () => {
-  expect(changing(routes).toSorted()).toEqual(Object.keys(acts).toSorted())
+  expect(changing(routes).toSorted()).toEqual([tombstone, ...Object.keys(acts)].toSorted())
   const unheard: Route = { method: 'POST', path: '/unheard', handle: () => ({ status: 200 }) }
-  expect(changing([...routes, unheard])).not.toEqual(Object.keys(acts))
+  expect(changing([...routes, unheard]).toSorted()).not.toEqual(
+    [tombstone, ...Object.keys(acts)].toSorted(),
+  )
+})
+
+test('a tombstone is for an operator to ask for, of a closed account, and is written down', async () => {
+  const account = 'to-be-removed'
+  const apply = (row: OutboxRow) =>
+    inTransaction(pool, 10_000, (transaction) => accounts.apply(transaction, [projected(row)]))
+  const route = routes.find((each) => nameOf(each) === tombstone)
+  const ask = async (role: string) => {
+    const caller = { name: 'olga', role }
+    const params = { id: account }
+    return route?.handle({ caller, params, query: {}, body: { reason } } as unknown as ApiRequest)
+  }
+  await expect(ask('operator')).rejects.toMatchObject({ code: 'account_not_found' })
+  await apply(eventRow(account, 1))
+  await expect(ask('teller')).rejects.toMatchObject({ code: 'not_allowed' })
+  await expect(ask('operator')).rejects.toMatchObject({ code: 'account_not_closed' })
+  const after = { version: 2, ledgerBalance: '0', held: '0', available: '0', status: 'closed' }
+  const payload = { accountId: account, after }
+  await apply(outboxRow({ account, version: 2, type: 'AccountClosed.v1', at: timeOf(2), payload }))
+  expect(await linesOf('state_tombstone')).toEqual([])
+  expect(await ask('operator')).toMatchObject({ status: 202, body: { throughVersion: 2 } })
+  expect(await linesOf('state_tombstone')).toMatchObject([
+    {
+      caller: 'olga',
+      action: 'state_tombstone',
+      before: { status: 'closed', version: '2' },
+      after: { account_id: account, through_version: 2, written_at: null },
+      reason,
+      isNow: true,
+    },
+  ])
+  const stored = storedTombstones(pool)
+  const partition = partitionOf(account, 12)
+  const through = new Map([[account, 2]])
+  expect(await stored.of(partition, [])).toEqual({ due: [account], through })
+  expect(await stored.of((partition + 1) % 12, [account])).toEqual({ due: [], through })
+  await stored.written([account])
+  expect(await stored.of(partition, [account])).toEqual({ due: [], through })
 })
 
 test.each(Object.entries(acts))('%s is written down, and so is why', async (name, act) => {
