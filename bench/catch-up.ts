@@ -8,8 +8,8 @@ import { connect, type Databases, type Servers } from './servers.ts'
 import { newTopic, recordsIn } from './topic-check.ts'
 import { runWorker } from './worker.ts'
 
-// Part b: the real query-api process projects a full topic into an empty read database, and beside
-// it the same rows are upserted from memory, without Kafka.
+// Part b: the real query-api process projects a full topic into an empty read database, one projection
+// after another, and beside each the same rows are written from memory, without Kafka.
 
 export type CatchUpOptions = {
   servers: Servers
@@ -19,31 +19,81 @@ export type CatchUpOptions = {
   progress: Progress
 }
 
+type Target = {
+  projection: string
+  /** The worker that writes the same rows. */
+  raw: string
+  rawName: string
+  atLeast: number
+  tables: readonly string[]
+  /** Asks for `all` rows that there are, and those that are `right`. */
+  check: { text: string; rowsPerAccount: number }
+}
+
+const lastBalance = (eventsPerAccount - 1) * 100
+const atLastEvent = `version = ${eventsPerAccount}`
+
+const targets: readonly Target[] = [
+  {
+    projection: 'accounts',
+    raw: './raw-upserts.ts',
+    rawName: 'the same upserts raw',
+    atLeast: 45_000,
+    tables: ['read.accounts'],
+    check: {
+      text: `select count(*)::int as all, count(*) filter (
+          where ${atLastEvent} and ledger_balance = ${lastBalance})::int as right
+        from read.accounts`,
+      rowsPerAccount: 1,
+    },
+  },
+  {
+    projection: 'statements',
+    raw: './raw-lines.ts',
+    rawName: 'the same lines raw',
+    atLeast: 25_000,
+    tables: ['read.statement_lines', 'read.statement_shifts', 'read.statements_heads'],
+    check: {
+      text: `select count(*)::int as all, count(*) filter (
+          where l.balance = (l.version - 1) * 100 and h.${atLastEvent})::int as right
+        from read.statement_lines l join read.statements_heads h using (account_id)`,
+      rowsPerAccount: eventsPerAccount - 1,
+    },
+  },
+]
+
 /** Throws `violation`. */
 export async function measureCatchUp(options: CatchUpOptions): Promise<Figure[]> {
-  const { servers, events, rounds } = options
   await fillTopic(options)
+  const figures: Figure[] = []
+  for (const target of targets) figures.push(await measureOne(options, target))
+  return figures
+}
+
+async function measureOne(options: CatchUpOptions, target: Target): Promise<Figure> {
+  const { servers, events, rounds, databases } = options
   const samples = new Samples()
-  const variants = [() => projectOnce(options, samples), () => upsertOnce(options, samples)]
+  const variants = [
+    () => projectOnce(options, target, samples),
+    () => writeOnce(options, target, samples),
+  ]
   for (let round = 0; round < rounds; round += 1) {
     for (const run of rotated(variants, round)) {
-      await emptyReadSide(options.databases)
+      await emptyReadSide(databases, target)
       await servers.checkpoint()
       await run()
-      await checkAccounts(options.databases, events / eventsPerAccount)
+      await checkRows(databases, target, events / eventsPerAccount)
     }
   }
-  return [
-    figure({
-      part: 'b',
-      name: 'projection into accounts',
-      unit: 'events/s',
-      rounds: samples.of('projection'),
-      baseline: { name: 'the same upserts raw', rounds: samples.of('raw') },
-      targets: [{ of: 'value', atLeast: 40_000 }],
-      note: `query-api ${samples.median('cores').toFixed(2)} cores`,
-    }),
-  ]
+  return figure({
+    part: 'b',
+    name: `projection into ${target.projection}`,
+    unit: 'events/s',
+    rounds: samples.of('projection'),
+    baseline: { name: target.rawName, rounds: samples.of('raw') },
+    targets: [{ of: 'value', atLeast: target.atLeast }],
+    note: `query-api ${samples.median('cores').toFixed(2)} cores`,
+  })
 }
 
 /** Part a leaves the topic full; without it, it is filled here. */
@@ -60,24 +110,29 @@ async function fillTopic({ servers, databases, events, progress }: CatchUpOption
   })
 }
 
-async function emptyReadSide(databases: Databases): Promise<void> {
+async function emptyReadSide(databases: Databases, { tables }: Target): Promise<void> {
   await using client = await connect(databases.read())
-  await client.query('truncate read.accounts, read.offsets, read.heartbeats')
+  await client.query(`truncate ${[...tables, 'read.offsets', 'read.heartbeats'].join(', ')}`)
 }
 
-async function projectOnce(options: CatchUpOptions, samples: Samples): Promise<void> {
+async function projectOnce(
+  options: CatchUpOptions,
+  { projection }: Target,
+  samples: Samples,
+): Promise<void> {
   const { servers, databases, events, progress } = options
-  progress.step(`query-api projects ${events} events`)
+  progress.step(`query-api projects ${events} events into ${projection}`)
   await using client = await connect(databases.read())
   const service = await servers.service(databases, {
     name: 'query-api',
     label: 'query-api',
-    env: { COMMAND_API_URL: '', RELAY_URL: '' },
+    env: { COMMAND_API_URL: '', RELAY_URL: '', PROJECTIONS: projection },
   })
   try {
     const applied = async () => {
       const { rows } = await client.query<{ sum: string }>(
-        `select coalesce(sum(next_offset), 0) as sum from read.offsets where projection = 'accounts'`,
+        'select coalesce(sum(next_offset), 0) as sum from read.offsets where projection = $1',
+        [projection],
       )
       return Number(rows[0]?.sum)
     }
@@ -89,27 +144,27 @@ async function projectOnce(options: CatchUpOptions, samples: Samples): Promise<v
   }
 }
 
-async function upsertOnce(options: CatchUpOptions, samples: Samples): Promise<void> {
+async function writeOnce(
+  options: CatchUpOptions,
+  { raw, rawName }: Target,
+  samples: Samples,
+): Promise<void> {
   const { databases, events, progress } = options
-  progress.step('the same upserts without Kafka')
+  progress.step(`${rawName}, without Kafka`)
   const result = (await runWorker({
-    file: './raw-upserts.ts',
+    file: raw,
     input: { from: databases.write(), to: databases.read('sluice_projector'), events },
     onTick: (text) => progress.tick(text),
   })) as { perSecond: number }
   samples.add('raw', result.perSecond)
 }
 
-/** Every account stands at its last event: version and balance. */
-async function checkAccounts(databases: Databases, accounts: number): Promise<void> {
+/** Every row is there, as the account's last event or its own left it. */
+async function checkRows(databases: Databases, target: Target, accounts: number): Promise<void> {
+  const { projection, check } = target
   await using client = await connect(databases.read())
-  const balance = (eventsPerAccount - 1) * 100
-  const { rows } = await client.query<{ all: number; right: number }>(
-    `select count(*)::int as all,
-        count(*) filter (where version = $1 and ledger_balance = $2)::int as right
-      from read.accounts`,
-    [eventsPerAccount, balance],
-  )
-  mustEqual('accounts projected', rows[0]?.all ?? 0, accounts)
-  mustEqual('accounts at their last event', rows[0]?.right ?? 0, accounts)
+  const { rows } = await client.query<{ all: number; right: number }>(check.text)
+  const expected = accounts * check.rowsPerAccount
+  mustEqual(`rows of ${projection}`, rows[0]?.all ?? 0, expected)
+  mustEqual(`rows of ${projection} that are right`, rows[0]?.right ?? 0, expected)
 }

@@ -28,15 +28,20 @@ function fillText(version: number, accounts: number): string {
   const payload =
     version === 1
       ? `'{"accountId":"bench-%s","owner":"Ada Lovelace","currency":"EUR","exponent":2,"type":"current","overdraftLimit":"0","metadata":{},"after":{"version":1,"ledgerBalance":"0","held":"0","available":"0","status":"open"}}', n`
-      : `'{"accountId":"bench-%s","transactionId":"%s","amount":"100","currency":"EUR","reference":null,"effectiveAt":"2026-11-21T08:00:00.000Z","after":{"version":${version},"ledgerBalance":"${(version - 1) * 100}","held":"0","available":"${(version - 1) * 100}","status":"open"}}', n, gen_random_uuid()`
-  return `do $$ begin
+      : `'{"accountId":"bench-%s","transactionId":"%s","amount":"100","currency":"EUR","reference":null,"effectiveAt":"%s","after":{"version":${version},"ledgerBalance":"${(version - 1) * 100}","held":"0","available":"${(version - 1) * 100}","status":"open"}}', n, gen_random_uuid(), effective`
+  return `do $$ declare
+    at timestamptz;
+    effective text;
+  begin
     for n in 1..${accounts} loop
+      at := date_trunc('milliseconds', clock_timestamp());
+      effective := to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
       insert into outbox.events (id, aggregatetype, aggregateid, aggregateversion, type, payload,
         source, specversion, traceparent, correlationid, causationid, occurred_at)
       values (gen_random_uuid(), 'account', 'bench-' || n, ${version}, '${type}',
         format(${payload})::json, 'urn:sluice:command-api', '1.0',
         '00-' || md5(n::text) || '-00f067aa0ba902b7-01', gen_random_uuid()::text,
-        gen_random_uuid()::text, clock_timestamp());
+        gen_random_uuid()::text, at);
       commit;
     end loop;
   end $$`

@@ -1,58 +1,14 @@
-// A worker: part b's reference. The events are folded beforehand as far as a chunk allows, so that
-// only the statements are timed: one transaction per chunk, which locks, inserts, updates, and moves
-// an offset, over as many connections as the projection works on partitions side by side.
-import { partitionOf } from 'kafka/partition'
-import { connect } from './servers.ts'
+// A worker: part b's reference for `accounts`. The events are folded beforehand as far as a chunk
+// allows: lock, insert, update.
+import { lastOf, type RawClient, type RawEvent, type RawInput, timeChunks } from './raw-chunks.ts'
 import { serveWorker } from './worker.ts'
-import { partitions } from './topic-check.ts'
 
-type Input = { from: string; to: string; events: number }
-type Event = { account: string; version: number; id: string; balance: string }
-type Chunk = { events: number; rows: Event[] }
+await serveWorker((input: RawInput, tick) =>
+  timeChunks(input, tick, (client, chunk) => upsert(client, lastOf(chunk))),
+)
 
-const chunkRecords = 2_000
-const sideBySide = 3
-
-await serveWorker(async ({ from, to, events }: Input, tick) => {
-  const perPartition = await chunksOf(from, events)
-  const begunMs = performance.now()
-  let done = 0
-  const lane = async () => {
-    await using client = await connect(to)
-    for (let next = perPartition.shift(); next !== undefined; next = perPartition.shift()) {
-      for (const chunk of next) {
-        await applyChunk(client, chunk)
-        done += chunk.events
-        tick(`${done} of ${events}`)
-      }
-    }
-  }
-  await Promise.all(Array.from({ length: sideBySide }, lane))
-  return { perSecond: events / ((performance.now() - begunMs) / 1_000) }
-})
-
-async function chunksOf(url: string, events: number): Promise<Chunk[][]> {
-  await using client = await connect(url)
-  const { rows } = await client.query<Event>(
-    `select aggregateid as account, aggregateversion::int as version, id::text,
-        payload -> 'after' ->> 'ledgerBalance' as balance
-      from outbox.events where position <= $1 order by position`,
-    [events],
-  )
-  const chunks: Chunk[][] = Array.from({ length: partitions }, () => [])
-  for (const [partition, own] of Map.groupBy(rows, (row) => partitionOf(row.account, partitions))) {
-    for (let at = 0; at < own.length; at += chunkRecords) {
-      const part = own.slice(at, at + chunkRecords)
-      const last = new Map(part.map((event) => [event.account, event]))
-      chunks[partition]?.push({ events: part.length, rows: [...last.values()] })
-    }
-  }
-  return chunks
-}
-
-async function applyChunk(client: Awaited<ReturnType<typeof connect>>, { rows }: Chunk) {
+async function upsert(client: RawClient, rows: readonly RawEvent[]): Promise<void> {
   const accounts = rows.map((row) => row.account)
-  await client.query('begin')
   const heads = await client.query<{ id: string }>({
     name: 'heads',
     text: 'select id, version from read.accounts where id = any($1) order by id for update',
@@ -84,10 +40,9 @@ async function applyChunk(client: Awaited<ReturnType<typeof connect>>, { rows }:
       values: columns(changed),
     })
   }
-  await client.query('commit')
 }
 
-function columns(rows: readonly Event[]) {
+function columns(rows: readonly RawEvent[]) {
   return [
     rows.map((row) => row.account),
     rows.map((row) => row.balance),

@@ -66,7 +66,7 @@ async function readOnce(options: ReadableOptions, round: number, samples: Sample
   await using cleanup = new AsyncDisposableStack()
   const ports = await freeServicePorts()
   // The producer that a relay has by default is the one measured last.
-  const env = { HEARTBEAT_SECONDS: '0' }
+  const env = { HEARTBEAT_SECONDS: '0', PROJECTIONS: 'accounts' }
   for (const name of ['command-api', 'outbox-relay', 'query-api'] as const) {
     const service = await servers.service(databases, { name, label: name, env, ports })
     cleanup.defer(service.stop)

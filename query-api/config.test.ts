@@ -34,3 +34,12 @@ test('a process that would neither project nor answer is refused', () => {
   expect(() => read({ PROJECTIONS: 'none', READS: 'off' })).toThrow('READS')
   expect(read({ READS: 'off' }).READS).toBe('off')
 })
+
+test('TIERS is refused with all that is wrong with it, beside every other bad variable', () => {
+  expect(read({ TIERS: 'EUR:0,10000' }).TIERS).toEqual(new Map([['EUR', [0n, 10_000n]]]))
+  expect(read({}).TIERS).toEqual(new Map())
+  const bad = { TIERS: 'EUR:5,5;CHF:1e3', CURSOR_SECRET: 'short' }
+  for (const problem of ['TIERS: EUR: 5 comes after 5', 'TIERS: CHF: "1e3"', 'CURSOR_SECRET']) {
+    expect(() => read(bad)).toThrow(problem)
+  }
+})

@@ -9,6 +9,7 @@ import {
 } from 'service/environment'
 import { z } from 'zod'
 import { readModels } from './projections/table.ts'
+import { parseTiers } from './projections/tiers-edges.ts'
 import { accountState } from './status.ts'
 
 const known = [...readModels.map(({ projection }) => projection.name), accountState]
@@ -22,12 +23,23 @@ const projections = z
     message: `must be none, or some of ${known.join(', ')} (comma separated)`,
   })
 
+/** Where balances are cut into tiers, by currency, in minor units: `EUR:0,10000,100000;JPY:0,100`. */
+const tierEdges = z
+  .string()
+  .default('')
+  .transform((text, context) => {
+    const { edges, faults } = parseTiers(text)
+    for (const message of faults) context.addIssue({ code: 'custom', message })
+    return edges
+  })
+
 export const variables = serviceEnvironment({
   QUERY_API_PORT: port(4020),
   /** Which projections this process runs. */
   PROJECTIONS: projections,
   /** Off: no read model is answered here, only health, figures, and what operators do. */
   READS: z.enum(['on', 'off']).default('on'),
+  TIERS: tierEdges,
   READ_DATABASE_URL: postgresUrl,
   PROJECTOR_DATABASE_URL: postgresUrl,
   KAFKA_BROKERS: brokerList,
@@ -40,8 +52,10 @@ export const variables = serviceEnvironment({
     .regex(/^[\x21-\x7e]{1,256}$/, 'must be an access key')
     .optional(),
   HEARTBEAT_SECONDS: wholeNumber(1, { min: 0, max: 3_600 }),
-  /** Who is told what the projections queue to be told; without one, the log is. */
-  NOTIFICATION_WEBHOOK_URL: httpUrl.optional(),
+  /** Who is told what the projections queue to be told; empty: the log is. */
+  NOTIFICATION_WEBHOOK_URL: z
+    .union([z.literal(''), httpUrl], { error: 'must be a URL (http or https), or empty' })
+    .default(''),
   /** How often all accounts are compared with the feed; 0: not at all. */
   SWEEP_SECONDS: wholeNumber(300, { min: 0, max: 86_400 }),
 }).refine(({ PROJECTIONS, READS }) => PROJECTIONS.length > 0 || READS === 'on', {

@@ -1,8 +1,10 @@
+import { getEventListeners } from 'node:events'
 import { encodeToken } from 'command-api/token'
 import { httpProblem, type Problem } from 'service/problem'
 import type { ApiRequest } from 'service/route'
 import { expect, test, vi } from 'vitest'
-import { openFreshness, preferredWaitSeconds } from './freshness.ts'
+import { leastOf, openFreshness, preferredWaitSeconds } from './freshness.ts'
+import { LagWatch } from './lag-watch.ts'
 
 test.each([
   [undefined, undefined],
@@ -194,4 +196,32 @@ test('what a look meets is told to those it was for, and to nobody after them', 
   const given = request({ 'Consistency-Token': token({ a: 1 }) })
   await expect(freshness.read(given, answer)).rejects.toThrow('away')
   expect((await freshness.read(given, answer)).headers).toEqual({ Consistency: 'fresh' })
+})
+
+test('a caller who waits again and again is not listened to more and more', async () => {
+  const { signal } = new AbortController()
+  const { versionsOf } = advancing({ a: 1 }, { a: 1 }, { a: 2 }, { a: 2 }, { a: 3 })
+  const watch = new LagWatch({ versionsOf, signal: running })
+  for (const version of [2, 3]) {
+    const wanted = new Map([['a', version]])
+    const wait = { token: wanted, waitMs: 20_000, hangUp: () => signal }
+    expect(await watch.lagsOf(wait)).toEqual([])
+    expect(getEventListeners(signal, 'abort')).toEqual([])
+  }
+})
+
+test('an answer from several projections is as far as the one that is least far', async () => {
+  const at = (versions: Record<string, number>) => ({
+    versions: async () => new Map(Object.entries(versions)),
+  })
+  const least = leastOf([at({ a: 3, b: 1 }), at({ a: 2, c: 9 })])
+  const nowhere = { query: () => Promise.reject(new Error('not asked')) }
+  expect(await least.versions(nowhere, ['a', 'b', 'c', 'd'])).toEqual(
+    new Map([
+      ['a', 2],
+      ['b', 0],
+      ['c', 0],
+      ['d', 0],
+    ]),
+  )
 })

@@ -15,13 +15,28 @@ const longestWaitSeconds = 30
 const laggingShown = 5
 
 /** A freshness for each projection that is read from. */
-export type Freshnesses = { of(projection: Projection): Freshness; waiters(): number }
+export type Freshnesses = { of(versions: Versions): Freshness; waiters(): number }
+
+/** Of a projection, or of several that one answer is taken from. */
+export type Versions = Pick<Projection, 'versions'>
+
+/** An account is as far as it is in the one of them that is least far with it. */
+export function leastOf(projections: readonly Versions[]): Versions {
+  return {
+    async versions(database, accounts) {
+      const all = await Promise.all(projections.map((each) => each.versions(database, accounts)))
+      return new Map(
+        accounts.map((id) => [id, Math.min(...all.map((versions) => versions.get(id) ?? 0))]),
+      )
+    },
+  }
+}
 
 export function openFreshnesses(
   reader: Queryable,
   { signal }: Pick<LagWatchSettings, 'signal'>,
 ): Freshnesses {
-  const open = new Map<Projection, Freshness>()
+  const open = new Map<Versions, Freshness>()
   return {
     of(projection) {
       const versionsOf: LagWatchSettings['versionsOf'] = (accounts) =>

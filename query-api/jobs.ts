@@ -6,8 +6,11 @@ import { runTeller } from './notifications/teller.ts'
 import type { Projection } from './projection.ts'
 import { notifications } from './projections/notifications.ts'
 import { readModels } from './projections/table.ts'
+import { startTiers } from './projections/tiers-change.ts'
+import type { Edges } from './projections/tiers-edges.ts'
+import { tiers } from './projections/tiers.ts'
 import { type ProjectorSettings, runProjector } from './projector.ts'
-import { openFeed } from './quarantine/feed.ts'
+import { feedOf } from './quarantine/feed.ts'
 import { Repairer } from './quarantine/repairer.ts'
 import { accountState, accountTopic, newStatus, type ProjectionStatus } from './status.ts'
 
@@ -34,6 +37,8 @@ export type Job = {
 export type JobSettings = {
   /** Names of the projections that run in this process. */
   running: readonly string[]
+  /** What TIERS says, by currency. */
+  tierEdges: ReadonlyMap<string, Edges>
   /** Of the role sluice_projector, with `projectorConnections`. */
   pool: Pool
   brokers: readonly string[]
@@ -56,8 +61,7 @@ export function openJobs(settings: JobSettings): {
   lookAtLog: () => Promise<LogLook>
 } {
   const { pool, brokers, commandApi, sweepSeconds, heartbeatSeconds, signal, log } = settings
-  const { url, key } = commandApi
-  const feed = url === undefined || key === undefined ? undefined : openFeed({ url, key })
+  const feed = feedOf(commandApi)
   const sweep: Pick<ProjectorSettings, 'sweep'> =
     feed === undefined || sweepSeconds === 0
       ? {}
@@ -71,6 +75,7 @@ export function openJobs(settings: JobSettings): {
     const repairer = new Repairer({ ...shared, feed })
     const run = async (observeSeconds: (seconds: number) => void) => {
       if (status.elsewhere) return
+      if (projection === tiers) await startTiers(shared, settings.tierEdges)
       await runProjector({ ...shared, ...sweep, brokers, repairer, lookAtLog, observeSeconds })
     }
     return { projection, status, repairer, run }

@@ -6,7 +6,7 @@ import { problem } from './problems.ts'
 // for it.
 
 const firstPauseMs = 2
-const longestPauseMs = 25
+const defaultLongestPauseMs = 25
 
 export type LagWatchSettings = {
   /** The versions that the projection has; accounts it does not know are left out. */
@@ -15,6 +15,8 @@ export type LagWatchSettings = {
   signal: AbortSignal
   /** Who may wait at one time. 256 by default. */
   waiterLimit?: number
+  /** How long it rests at most between two looks while nothing moves. 25 ms by default. */
+  longestPauseMs?: number
   /** Monotonic milliseconds. */
   now?: () => number
 }
@@ -29,6 +31,8 @@ type Waiter = Wait & {
   untilMs: number
   /** As last seen; undefined before the first look. */
   lags: Lag[] | undefined
+  /** Stops listening for the caller's hanging up. */
+  unlisten: () => void
   settle: (lags: Lag[]) => void
   fail: (error: unknown) => void
 }
@@ -42,7 +46,12 @@ export class LagWatch {
   #wake = () => {}
 
   constructor(settings: LagWatchSettings) {
-    this.#settings = { waiterLimit: 256, now: () => performance.now(), ...settings }
+    this.#settings = {
+      waiterLimit: 256,
+      longestPauseMs: defaultLongestPauseMs,
+      now: () => performance.now(),
+      ...settings,
+    }
     settings.signal.addEventListener('abort', () => this.#wake())
   }
 
@@ -57,12 +66,17 @@ export class LagWatch {
    */
   lagsOf(wait: Wait): Promise<Lag[]> {
     return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.#waiters.delete(waiter)
+        waiter.unlisten()
+      }
       const waiter: Waiter = {
         ...wait,
         untilMs: this.#settings.now() + wait.waitMs,
         lags: undefined,
-        settle: (lags) => resolve((this.#waiters.delete(waiter), lags)),
-        fail: (error) => reject((this.#waiters.delete(waiter), error)),
+        unlisten: () => {},
+        settle: (lags) => resolve((leave(), lags)),
+        fail: (error) => reject((leave(), error)),
       }
       this.#waiters.add(waiter)
       this.#wake()
@@ -72,7 +86,7 @@ export class LagWatch {
 
   /** Newcomers are looked for at once, the others now and then: seldom, while nothing moves. */
   async #look(): Promise<void> {
-    const { now } = this.#settings
+    const { now, longestPauseMs } = this.#settings
     this.#looking = true
     let pauseMs = firstPauseMs
     for (let dueMs = 0; this.#waiters.size > 0;) {
@@ -133,6 +147,7 @@ export class LagWatch {
 function leaveWhenAborted(waiter: Waiter): void {
   const hangUp = waiter.hangUp()
   const leave = () => waiter.settle(waiter.lags ?? [])
-  if (hangUp.aborted) leave()
-  else hangUp.addEventListener('abort', leave, { once: true })
+  if (hangUp.aborted) return leave()
+  hangUp.addEventListener('abort', leave, { once: true })
+  waiter.unlisten = () => hangUp.removeEventListener('abort', leave)
 }

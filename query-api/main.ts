@@ -11,7 +11,9 @@ import { openJobs, projectorConnections } from './jobs.ts'
 import { projectionMetrics } from './projection-metrics.ts'
 import { projectorQueryTimeoutMs, projectorSessionSettings } from './projector.ts'
 import { projectionReadiness } from './readiness.ts'
+import { feedOf } from './quarantine/feed.ts'
 import { queryRoutes } from './query-routes.ts'
+import { EventStreams } from './streams/event-stream.ts'
 
 try {
   const config = readConfig()
@@ -43,12 +45,14 @@ try {
     stop: signal,
     onError,
   })
+  const commandApi = { url: config.COMMAND_API_URL, key: config.COMMAND_API_KEY }
   const { jobs, others, statuses, lookAtLog } = openJobs({
     running: config.PROJECTIONS,
+    tierEdges: config.TIERS,
     pool,
     brokers: config.KAFKA_BROKERS,
-    webhookUrl: config.NOTIFICATION_WEBHOOK_URL,
-    commandApi: { url: config.COMMAND_API_URL, key: config.COMMAND_API_KEY },
+    webhookUrl: config.NOTIFICATION_WEBHOOK_URL || undefined,
+    commandApi,
     sweepSeconds: config.SWEEP_SECONDS,
     heartbeatSeconds: config.HEARTBEAT_SECONDS,
     signal,
@@ -66,6 +70,10 @@ try {
       database,
       freshnessOf: freshness.of,
       cursorSecret: config.CURSOR_SECRET,
+      streams: new EventStreams({ signal }),
+      signal,
+      // A page waits in memory for whoever reads its stream slowly.
+      feed: feedOf(commandApi, { pageLimit: 100 }),
       statuses,
       lookAtLog,
       pool,

@@ -22,14 +22,16 @@ type Change<State extends Carried, After extends State> = {
 }
 
 /** `After` is what is remembered, and whatever else `fold` is to be told of the account's events. */
-type OwnHeads<State extends Carried, After extends State> = {
+type OwnHeads<State extends Carried, After extends State, Known> = {
   /** Letters, digits and hyphens; in the table's name a hyphen is an underscore. */
   name: string
+  /** Reads what `after` and `fold` need besides, once the heads are locked; no round trip more. */
+  look?: (transaction: Transaction) => Promise<Known>
   carried: {
     /** Each column of the heads' table beyond the three, with its type. */
     columns: Readonly<Record<keyof State & string, string>>
     /** What an account's row remembers after these events. */
-    after: (before: State | undefined, events: readonly ProjectedEvent[]) => After
+    after: (before: State | undefined, events: readonly ProjectedEvent[], known: Known) => After
   }
   /**
    * Writes what the events say, in a few statements for all of them. Rows that several accounts
@@ -38,7 +40,7 @@ type OwnHeads<State extends Carried, After extends State> = {
   fold(
     transaction: Transaction,
     changes: readonly Change<State, After>[],
-    origin: Origin,
+    context: { known: Known; origin: Origin },
   ): void | Promise<void>
   /** Removes what `fold` wrote of an account; its row of heads is gone already. */
   forget(transaction: Transaction, account: string, before: State): void | Promise<void>
@@ -47,10 +49,10 @@ type OwnHeads<State extends Carried, After extends State> = {
 /** Heads that remember nothing else. */
 export const nothingCarried = { columns: {}, after: (): Record<string, never> => ({}) }
 
-export function withOwnHeads<State extends Carried, After extends State = State>(
-  plan: OwnHeads<State, After>,
+export function withOwnHeads<State extends Carried, After extends State = State, Known = undefined>(
+  plan: OwnHeads<State, After, Known>,
 ): Projection {
-  const { name, carried, fold, forget } = plan
+  const { name, look, carried, fold, forget } = plan
   const table = `read.${name.replaceAll('-', '_')}_heads`
   const names = Object.keys(carried.columns) as (keyof State & string)[]
   const heads = headsIn({ projection: name, table, key: 'account_id', carried: names })
@@ -60,14 +62,17 @@ export function withOwnHeads<State extends Carried, After extends State = State>
     async apply(transaction, events, origin) {
       if (events.length === 0) return { applied: 0, duplicates: 0, refusals: [] }
       const ids = [...new Set(events.map(({ account }) => account))]
-      const locked = await heads.lock(transaction, ids)
+      const [locked, known] = await Promise.all([
+        heads.lock(transaction, ids),
+        look?.(transaction) as Promise<Known>,
+      ])
       const { accepted, duplicates, refusals } = guardEvents(locked, events)
       const changes = [...accepted].map(([account, own]): Change<State, After> => {
         const before = locked.get(account)?.carried as State | undefined
-        return { account, events: own, before, after: carried.after(before, own) }
+        return { account, events: own, before, after: carried.after(before, own, known) }
       })
       if (changes.length > 0) {
-        await fold(transaction, changes, origin)
+        await fold(transaction, changes, { known, origin })
         save(transaction, changes)
       }
       const applied = changes.reduce((sum, { events: own }) => sum + own.length, 0)

@@ -12,5 +12,6 @@ export const problem = catalogue({
   partition_not_stopped: { status: 404, title: 'There is no such partition that stands still' },
   feed_missing: { status: 503, title: 'The command side cannot be asked' },
   projection_late: { status: 503, title: 'The write that the token names is not readable yet' },
+  too_many_streams: { status: 503, title: 'Too many streams are open' },
   too_many_waiters: { status: 503, title: 'Too many reads are waiting for a write' },
 })

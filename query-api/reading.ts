@@ -5,7 +5,7 @@ import type { ApiAnswer, ApiRequest, Route } from 'service/route'
 import { z } from 'zod'
 import { type CursorPlace, decodeCursor, encodeCursor } from './cursor.ts'
 import { databaseFault } from './database-fault.ts'
-import type { Freshness } from './freshness.ts'
+import type { Freshness, Versions } from './freshness.ts'
 import { problem } from './problems.ts'
 import type { Projection } from './projection.ts'
 import type { Queryable } from './transaction.ts'
@@ -18,7 +18,7 @@ export type ReadSettings = {
   /** The same, for statements that are put together. */
   database: Kysely<ReadDatabase>
   /** A read waits for the projection that it is answered from. */
-  freshnessOf: (projection: Projection) => Freshness
+  freshnessOf: (versions: Versions) => Freshness
   cursorSecret: string
 }
 

@@ -9,6 +9,7 @@ import { answerClientError, answerRefusal, problemOf } from './fault.ts'
 import { parseJsonBody } from './json-body.ts'
 import { httpProblem } from './problem.ts'
 import type { ApiAnswer, ApiRequest, Route } from './route.ts'
+import { sendStream } from './stream.ts'
 import { traceOf, type Trace } from './trace.ts'
 
 /** Empty when ready; else one sentence per thing that is late or away. */
@@ -26,9 +27,12 @@ export type HttpSettings = {
   metrics: Metrics
   /** 64 kB by default. */
   bodyLimitBytes?: number
+  /** How long the reader of a stream may read nothing before it is cut. 10 s by default. */
+  stallMs?: number
 }
 
 const drainMs = 10_000
+const defaultStallMs = 10_000
 
 /**
  * Serves routes with what every service shares: health, metrics, access, problem+json for each
@@ -139,7 +143,9 @@ function register(server: Express, route: Route, settings: HttpSettings): void {
     },
     route.open ? ignoreBody : readBody,
     async (request, response) => {
-      send(response, await route.handle(apiRequest(request, response)))
+      const answer = await route.handle(apiRequest(request, response))
+      if (answer.stream === undefined) send(response, answer)
+      else await stream(response, answer, settings)
     },
   )
 }
@@ -197,11 +203,32 @@ function hangUpSignal(response: Response): AbortSignal {
 
 function send(response: Response, answer: ApiAnswer): void {
   const text = answer.text ?? JSON.stringify(answer.body)
+  sendHead(response, answer)
+  response.end(text)
+}
+
+/** Once the head is out, all that a fault can do is to end the stream unfinished. */
+async function stream(
+  response: Response,
+  answer: ApiAnswer,
+  { log, stallMs = defaultStallMs }: HttpSettings,
+): Promise<void> {
+  sendHead(response, answer)
+  // Else the connection would stay open behind it, and a stopping process wait for that.
+  response.setHeader('Connection', 'close')
+  try {
+    await sendStream(response, answer.stream!, stallMs)
+  } catch (error) {
+    log.error({ event: 'stream_failed', err: error }, 'a fault, in the middle of a stream')
+    response.destroy()
+  }
+}
+
+function sendHead(response: Response, answer: ApiAnswer): void {
   response.statusCode = answer.status
   response.setHeader('Content-Type', answer.contentType ?? 'application/json')
   response.setHeader('Cache-Control', 'no-store')
   for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value)
-  response.end(text)
 }
 
 function methodNotAllowed(method: string, path: string, routes: readonly Route[]) {

@@ -25,6 +25,8 @@ export type ApiAnswer = {
   body?: unknown
   /** Sent as it is, in place of `body`: a stored answer, or another media type. */
   text?: string
+  /** Sent piece by piece in place of both, for as long as there are some and the reader reads. */
+  stream?: AsyncIterable<string>
   contentType?: string
 }
 

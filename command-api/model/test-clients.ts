@@ -96,12 +96,13 @@ export class Clients {
 
   /** Sends every command once more under its key: nobody may be told anything else. */
   async repeatAll(): Promise<void> {
-    const [api] = this.#apis as readonly [TestApi]
+    // The last, whose patience no test shortens.
+    const api = this.#apis.at(-1) as TestApi
     for (const { asked, key, answer } of this.#answered) {
       const { path, sent } = requestOf(asked, key)
       const again = await api.send(path, sent)
-      assert.equal(again.headers.get('idempotent-replayed'), 'true')
       assert.deepEqual(sameOf(again), sameOf(answer))
+      assert.equal(again.headers.get('idempotent-replayed'), 'true')
     }
   }
 

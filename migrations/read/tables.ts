@@ -1,4 +1,4 @@
-/** The read database, as Kysely sees it. bigint columns arrive as strings of digits. */
+/** The read database, as far as Kysely is asked of it. bigint columns arrive as strings of digits. */
 export type ReadDatabase = {
   'read.accounts': ReadAccountTable
   'read.offsets': OffsetTable
@@ -6,6 +6,7 @@ export type ReadDatabase = {
   'read.quarantine': QuarantineTable
   'read.audit': ReadAuditTable
   'read.stopped_partitions': StoppedPartitionTable
+  'read.tiers_heads': TierMemberTable
 }
 
 export type ReadAccountTable = {
@@ -87,4 +88,13 @@ export type StoppedPartitionTable = {
   found_topic_id: string
   since: Date
   asked_at: Date | null
+}
+
+export type TierMemberTable = {
+  account_id: string
+  version: string
+  last_event_id: string
+  currency: string
+  tier: number
+  balance: string
 }

@@ -3,6 +3,7 @@ import type { ReadAccountTable, ReadDatabase } from 'migrations/read'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
 import type { CursorPlace } from '../cursor.ts'
+import { leastOf } from '../freshness.ts'
 import {
   accountMissing,
   accountParams,
@@ -10,6 +11,7 @@ import {
   moment,
   nextCursor,
   noQuery,
+  orUnavailable,
   pageParams,
   quarantineHeader,
   readRoute,
@@ -17,6 +19,8 @@ import {
 } from '../reading.ts'
 import type { Queryable } from '../transaction.ts'
 import { accounts } from './accounts.ts'
+import { membersOf, type Tier, tierNamed } from './tiers-reads.ts'
+import { tiers } from './tiers.ts'
 
 // What is asked of the projection `accounts`. An account in quarantine is answered as it is stored,
 // and every answer says which of its accounts are.
@@ -84,6 +88,7 @@ type AccountFilters = {
   /** From is included, to is not. */
   openedFrom?: Date | undefined
   openedTo?: Date | undefined
+  tier?: Tier | undefined
 }
 
 /** Accounts by id, from behind `after`; at most `limit`, and whether there are more. */
@@ -92,7 +97,7 @@ async function listAccounts(
   filters: AccountFilters,
   { after, limit }: { after: string | undefined; limit: number },
 ): Promise<{ items: FoundAccount[]; more: boolean }> {
-  const { owner, status, currency, minBalance, maxBalance, openedFrom, openedTo } = filters
+  const { owner, status, currency, minBalance, maxBalance, openedFrom, openedTo, tier } = filters
   let query = fromAccounts(database)
     .orderBy('a.id')
     .limit(limit + 1)
@@ -104,6 +109,7 @@ async function listAccounts(
   if (maxBalance !== undefined) query = query.where('a.ledger_balance', '<=', maxBalance)
   if (openedFrom !== undefined) query = query.where('a.opened_at', '>=', openedFrom)
   if (openedTo !== undefined) query = query.where('a.opened_at', '<', openedTo)
+  if (tier !== undefined) query = query.where('a.id', 'in', membersOf(database, tier, after ?? ''))
   const rows = await query.execute()
   const items = rows.slice(0, limit).map((row) => ({
     account: resourceOf(row),
@@ -131,15 +137,23 @@ const listQuery = z.strictObject({
   maxBalance: minorUnits.optional(),
   openedFrom: moment.optional(),
   openedTo: moment.optional(),
+  tier: z.string().max(60).optional(),
   ...pageParams,
 })
 
 /** What the projection `accounts` answers. */
 export function accountRoutes(settings: ReadSettings): Route[] {
   const freshness = settings.freshnessOf(accounts)
+  const withTiers = settings.freshnessOf(leastOf([accounts, tiers]))
+  const listed = ({ query }: ApiRequest) => (query.tier === undefined ? freshness : withTiers)
   return [
     readRoute(freshness, '/accounts/:id', (request) => oneAccount(settings, request)),
-    readRoute(freshness, '/accounts', (request) => accountList(settings, request)),
+    {
+      method: 'GET',
+      path: '/accounts',
+      handle: (request) =>
+        orUnavailable(() => listed(request).read(request, accountList(settings, request))),
+    },
   ]
 }
 
@@ -155,7 +169,7 @@ function oneAccount({ reader }: ReadSettings, request: ApiRequest) {
   }
 }
 
-function accountList({ database, cursorSecret }: ReadSettings, request: ApiRequest) {
+function accountList({ reader, database, cursorSecret }: ReadSettings, request: ApiRequest) {
   const { limit, cursor, ...given } = parsePart(listQuery, request.query, 'query')
   const place: CursorPlace = { list: 'accounts', filters: given }
   const after = cursorPosition(cursorSecret, place, cursor)
@@ -165,7 +179,9 @@ function accountList({ database, cursorSecret }: ReadSettings, request: ApiReque
     openedTo: given.openedTo === undefined ? undefined : new Date(given.openedTo),
   }
   return async (): Promise<ApiAnswer> => {
-    const { items, more } = await listAccounts(database, filters, { after, limit })
+    const tier = given.tier === undefined ? undefined : await tierNamed(reader, given.tier)
+    const page = { after, limit }
+    const { items, more } = await listAccounts(database, { ...filters, tier }, page)
     const next = nextCursor(cursorSecret, place, { more, last: items.at(-1)?.account.id })
     const quarantined = items.map((item) => ({ ...item, id: item.account.id }))
     const body = { items: items.map(({ account }) => account), next }

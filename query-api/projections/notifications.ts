@@ -12,7 +12,7 @@ const largeFromMinor = 1_000_000n
 export const notifications: Projection = withOwnHeads({
   name: 'notifications',
   carried: nothingCarried,
-  fold(transaction, changes, origin) {
+  fold(transaction, changes, { origin }) {
     if (origin !== 'log') return
     queueNotifications(
       transaction,

@@ -12,7 +12,7 @@ export const risk: Projection = withOwnHeads({
     columns: { history: 'jsonb' },
     after: judge,
   },
-  fold(transaction, changes, origin) {
+  fold(transaction, changes, { origin }) {
     const flags = changes.flatMap(({ after }) => after.flags)
     insertFlags(transaction, flags)
     if (origin === 'log') queueNotifications(transaction, flags.map(notificationOf))

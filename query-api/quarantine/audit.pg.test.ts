@@ -14,6 +14,7 @@ import { ensureOffsets } from '../offsets.ts'
 import { putStop } from '../partition-repair/stops.ts'
 import { accounts } from '../projections/accounts.ts'
 import { queryRoutes } from '../query-routes.ts'
+import { EventStreams } from '../streams/event-stream.ts'
 import { newStatus } from '../status.ts'
 import { consumed, eventRow, historyOf, outboxRow, projected, timeOf } from '../test-events.ts'
 import { inTransaction } from '../transaction.ts'
@@ -76,6 +77,9 @@ const routes = queryRoutes({
   freshnessOf: openFreshnesses(reader, { signal }).of,
   cursorSecret: 'x'.repeat(32),
   reads: true,
+  streams: new EventStreams({ signal }),
+  signal,
+  feed: undefined,
   statuses: [status],
   lookAtLog: async () => ({ bounds: new Map(), topicId: '' }),
   pool,

@@ -25,6 +25,12 @@ export type Feed = {
     from: number,
     signal?: AbortSignal,
   ): Promise<{ events: StoredEvent[]; next: number | null }>
+  /** The same events as the feed shows them, with all that it says of them. */
+  envelopes(
+    account: string,
+    page: { from: number; limit: number },
+    signal?: AbortSignal,
+  ): Promise<{ items: Envelope[]; next: number | null }>
   /** Accounts behind `after` in the order of their ids; `next` is the last one, null at the end. */
   heads(
     after: string | null,
@@ -34,19 +40,17 @@ export type Feed = {
 
 const version = z.int().positive()
 
-const eventsPage = z.object({
-  items: z.array(
-    z.object({
-      accountId: z.string(),
-      version,
-      id: z.string(),
-      type: z.string(),
-      at: z.string(),
-      payload: z.unknown(),
-    }),
-  ),
-  next: version.nullable(),
+const envelope = z.looseObject({
+  accountId: z.string(),
+  version,
+  id: z.string(),
+  type: z.string(),
+  at: z.string(),
+  payload: z.unknown(),
 })
+type Envelope = z.output<typeof envelope>
+
+const eventsPage = z.object({ items: z.array(envelope), next: version.nullable() })
 
 const checksumsPage = z.object({
   items: z.array(z.object({ accountId: z.string(), version, lastEventId: z.uuid() })),
@@ -54,11 +58,28 @@ const checksumsPage = z.object({
 })
 
 const defaultTimeoutMs = 5_000
-const pageLimit = '1000'
+const defaultPageLimit = 1_000
 
-/** Both functions throw FeedUnavailable. `key` is an access key of the role `service`. */
-export function openFeed(settings: { url: string; key: string; timeoutMs?: number }): Feed {
-  const { url, key, timeoutMs = defaultTimeoutMs } = settings
+export type FeedSettings = {
+  url: string
+  /** An access key of the role `service`. */
+  key: string
+  timeoutMs?: number
+  /** How many items a page has. 1,000 by default. */
+  pageLimit?: number
+}
+
+/** Undefined where a variable is missing that says the way to it. */
+export function feedOf(
+  { url, key }: { url: string | undefined; key: string | undefined },
+  more: Pick<FeedSettings, 'pageLimit'> = {},
+): Feed | undefined {
+  return url === undefined || key === undefined ? undefined : openFeed({ url, key, ...more })
+}
+
+/** Its functions throw FeedUnavailable. */
+export function openFeed(settings: FeedSettings): Feed {
+  const { url, key, timeoutMs = defaultTimeoutMs, pageLimit = defaultPageLimit } = settings
 
   async function page<Schema extends z.ZodType>(
     schema: Schema,
@@ -66,7 +87,7 @@ export function openFeed(settings: { url: string; key: string; timeoutMs?: numbe
     { query, signal }: { query: Record<string, string>; signal: AbortSignal | undefined },
   ): Promise<z.output<Schema>> {
     const target = new URL(path, url)
-    target.search = new URLSearchParams({ ...query, limit: pageLimit }).toString()
+    target.search = new URLSearchParams({ limit: String(pageLimit), ...query }).toString()
     const signals = [AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]
     const text = await fetchText(target, key, AbortSignal.any(signals))
     try {
@@ -76,20 +97,19 @@ export function openFeed(settings: { url: string; key: string; timeoutMs?: numbe
     }
   }
 
+  const eventsOf = (
+    account: string,
+    query: Record<string, string>,
+    signal: AbortSignal | undefined,
+  ) => page(eventsPage, `/feed/accounts/${encodeURIComponent(account)}/events`, { query, signal })
+
   return {
     async accountEvents(account, from, signal) {
-      const path = `/feed/accounts/${encodeURIComponent(account)}/events`
-      const { items, next } = await page(eventsPage, path, {
-        query: { from: String(from) },
-        signal,
-      })
-      const events = items.map(({ accountId, payload, ...event }) => ({
-        ...event,
-        account: accountId,
-        payload: JSON.stringify(payload) ?? '',
-      }))
-      return { events, next }
+      const { items, next } = await eventsOf(account, { from: String(from) }, signal)
+      return { events: items.map(storedOf), next }
     },
+    envelopes: (account, { from, limit }, signal) =>
+      eventsOf(account, { from: String(from), limit: String(limit) }, signal),
     async heads(after, signal) {
       const query: Record<string, string> = after === null ? {} : { after }
       const { items, next } = await page(checksumsPage, '/feed/checksums', { query, signal })
@@ -97,6 +117,18 @@ export function openFeed(settings: { url: string; key: string; timeoutMs?: numbe
       return { heads, next }
     },
   }
+}
+
+function storedOf({
+  accountId,
+  version: at_version,
+  id,
+  type,
+  at,
+  payload,
+}: Envelope): StoredEvent {
+  const text = JSON.stringify(payload) ?? ''
+  return { account: accountId, version: at_version, id, type, at, payload: text }
 }
 
 async function fetchText(target: URL, key: string, signal: AbortSignal): Promise<string> {
