@@ -1,4 +1,5 @@
 import { check, type Verdict } from './checker.ts'
+import { checkNoticed, unforgiven } from './harm.ts'
 import type { Load } from './load.ts'
 import type { ProgressWatch } from './progress-watch.ts'
 import { readQuarantined } from './quarantine-log.ts'
@@ -9,8 +10,8 @@ import { readTopic, type TopicRecord } from './topic-reader.ts'
 /** What was found with everything at rest. */
 export type AtRest = {
   verdict: Verdict
-  /** Accounts that came into quarantine, forgiven or not. */
-  quarantined: number
+  /** How often an account came into quarantine, by what for; forgiven or not. */
+  quarantined: Record<string, number>
   records: readonly TopicRecord[]
 }
 
@@ -23,27 +24,34 @@ export type Watched = {
 
 /**
  * Reads the topic from its first record and the tables, and holds every promise against them.
- * Nothing may be written meanwhile. Accounts that are forgiven may have been in quarantine.
+ * Nothing may be written meanwhile.
  */
 export async function checkAtRest(
   stack: DrillStack,
   { load, watch, retired = false }: Watched,
-  forgiven: (records: readonly TopicRecord[]) => ReadonlySet<string> = () => new Set(),
 ): Promise<AtRest> {
   const all = await readTopic(stack.brokers, topic)
   const records = retired ? all.filter((record) => typeOf(record) !== 'Heartbeat.v1') : all
   const tables = await readTables(stack, { retired })
   const quarantined = readQuarantined(stack.logFile('query-api'))
-  const harmed = forgiven(records)
   const verdict = check({
     tables,
     records,
     samples: watch.samples,
     history: load.history,
-    quarantined: quarantined.filter(({ account }) => !harmed.has(account)),
+    quarantined: unforgiven(quarantined, stack.harms),
     parked: load.poisoned,
   })
-  return { verdict, quarantined: quarantined.length, records }
+  const noticed = checkNoticed(stack.harms, quarantined)
+  const findings = [...verdict.findings, ...noticed]
+  const codes = quarantined.map(({ what }) => what)
+  return { verdict: { ...verdict, findings }, quarantined: countOf(codes), records }
+}
+
+function countOf(codes: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const code of codes) counts[code] = (counts[code] ?? 0) + 1
+  return counts
 }
 
 function typeOf({ headers }: TopicRecord): string | null | undefined {

@@ -58,6 +58,8 @@ export async function runControl(control: Control, seed: number): Promise<Contro
   }
   // No more kills of its own: what it has made wrong is to be seen at rest.
   target.patchAlways(patches, Number.MAX_SAFE_INTEGER)
+  // Where it complains of what nobody noticed, that is what the check finds, too.
+  await control.fault?.inflict(stack, (limitMs) => load.probe(limitMs)).catch(() => {})
   await load.finish()
   await stack.services['command-api'].stop()
   // At rest by its own word: what is missing then is not merely late.

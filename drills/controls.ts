@@ -1,4 +1,6 @@
 import type { ServiceName } from 'local-stack'
+import type { Fault } from './faults.ts'
+import { skipEvents } from './read-faults.ts'
 import type { SourcePatch } from './source-patch.ts'
 
 /** A product made wrong on purpose: a checker that does not see it is blind. */
@@ -8,6 +10,8 @@ export type Control = {
   patches: readonly SourcePatch[]
   /** The repair of the query side works: it mends what is wrong, which must be seen all the same. */
   repaired?: true
+  /** Done to it before it comes to rest. */
+  fault?: Fault
   /** The promises that must each be found broken. */
   breaks: readonly string[]
 }
@@ -38,7 +42,7 @@ export const controls: readonly Control[] = [
     breaks: ['I1', 'I9'],
   },
   {
-    name: 'no version guard',
+    name: 'repeated events are applied again',
     service: 'query-api',
     patches: [
       {
@@ -47,6 +51,20 @@ export const controls: readonly Control[] = [
         put: 'if (false) {',
       },
     ],
+    breaks: ['I4'],
+  },
+  {
+    name: 'missing events are not noticed',
+    service: 'query-api',
+    patches: [
+      {
+        file: 'query-api/guard.ts',
+        find: 'if (version > wanted || conflicts) {',
+        put: 'if (conflicts) {',
+      },
+    ],
+    repaired: true,
+    fault: skipEvents(),
     breaks: ['I4'],
   },
   {

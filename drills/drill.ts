@@ -7,8 +7,8 @@ import { Load } from './load.ts'
 import { ProgressWatch } from './progress-watch.ts'
 import { type Random, seededRandom } from './random.ts'
 import { caughtUp, consumed, drained, recovery } from './recovery.ts'
-import { DrillStack, type Harm, topic } from './stack.ts'
-import { readTopic, repeatRecords, type TopicRecord } from './topic-reader.ts'
+import { DrillStack, topic } from './stack.ts'
+import { readTopic, repeatRecords } from './topic-reader.ts'
 
 export type Size = 'smoke' | 'standard'
 export type Say = (line: string) => void
@@ -32,8 +32,8 @@ export type DrillResult = {
   relayKills: { total: number; inFlight: number }
   /** Processes that ended though nobody killed them. */
   unexpected: string[]
-  /** Accounts that came into quarantine, by faults that mean it or otherwise. */
-  quarantined: number
+  /** How often accounts came into quarantine, by what for; by faults that mean it or otherwise. */
+  quarantined: Record<string, number>
   /** Why it did not come to rest. */
   unrest?: string
   tookMs: number
@@ -77,9 +77,7 @@ export async function runDrill(options: {
   await load.finish()
   const unrest = await settle(stack, random)
   if (unrest !== undefined) say(`it does not come to rest: ${unrest}`)
-  const { verdict, quarantined } = await checkAtRest(stack, { load, watch }, (records) =>
-    harmedBy(stack.harmed, records),
-  )
+  const { verdict, quarantined } = await checkAtRest(stack, { load, watch })
   return {
     seed,
     faults,
@@ -103,11 +101,10 @@ async function inflict(
   const at = new Date(atMs).toISOString().slice(11, 23)
   const name = detail === '' ? kind : `${kind} (${detail})`
   try {
-    await fault.inflict(stack)
-    const recoveryMs = await recovery(stack, {
-      probe: (limitMs) => load.probe(limitMs),
-      deadlineMs: recoveryLimitMs,
-    })
+    const probe = (limitMs: number) => load.probe(limitMs)
+    const healedMs = (await fault.inflict(stack, probe)) ?? performance.now()
+    await recovery(stack, { probe, deadlineMs: recoveryLimitMs })
+    const recoveryMs = performance.now() - healedMs
     say(`${at} ${name}: recovered in ${Math.round(recoveryMs)} ms`)
     return { kind, detail, atMs, recoveryMs }
   } catch (error) {
@@ -115,16 +112,6 @@ async function inflict(
     say(`${at} ${name}: ${message}`)
     return { kind, detail, atMs, recoveryMs: null, error: message }
   }
-}
-
-/** The accounts that faults brought into quarantine, whenever that is noticed. */
-function harmedBy({ accounts, passedOver }: Harm, records: readonly TopicRecord[]): Set<string> {
-  const unread = records.filter(({ partition, offset }) =>
-    passedOver.some(
-      (range) => range.partition === partition && offset >= range.from && offset < range.to,
-    ),
-  )
-  return new Set([...accounts, ...unread.map(({ key }) => key)])
 }
 
 /**
@@ -150,7 +137,9 @@ async function settle(stack: DrillStack, random: Random): Promise<string | undef
 
 /** Copies of records that later ones of their accounts have overtaken. */
 export async function repeatOldRecords(stack: DrillStack, random: Random): Promise<void> {
-  const records = await readTopic(stack.brokers, topic)
+  const records = (await readTopic(stack.brokers, topic)).toSorted(
+    (a, b) => a.appendedMs - b.appendedMs,
+  )
   const old = records.slice(0, Math.ceil(records.length / 2))
   const some = Array.from({ length: 50 }, () => random.pick(old))
   await repeatRecords(stack.brokers, topic, some)

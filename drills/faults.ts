@@ -7,13 +7,19 @@ import { ask } from './sql.ts'
 import { type DrillStack, type LineName, lineNames } from './stack.ts'
 import type { NetworkFault } from './tcp-proxy.ts'
 
-/** Something bad that is done to the stack. Resolves when it is healed: from then on it recovers. */
+/** One more account is opened, with nothing on it, and touched by nobody again; gives its name. */
+export type Probe = (limitMs: number) => Promise<string>
+
+/**
+ * Something bad that is done to the stack. Resolves when it is healed, from when on it recovers; where
+ * that was earlier it gives when, in monotonic milliseconds.
+ */
 export type Fault = {
   /** Under which the report counts it. */
   kind: string
   /** What exactly, for the log. */
   detail: string
-  inflict(stack: DrillStack): Promise<void>
+  inflict(stack: DrillStack, probe: Probe): Promise<number | void>
 }
 
 function killAtRandom(service: 'outbox-relay' | 'command-api' | 'query-api'): Fault {
@@ -124,8 +130,9 @@ function pauseLeader(ms: number): Fault {
         await pause(ms)
         const after = await standing(stack)
         first.kill('SIGCONT')
+        const healedMs = performance.now()
         await pause(1_500)
-        if (after.epoch > before.epoch && after.next > before.next) return
+        if (after.epoch > before.epoch && after.next > before.next) return healedMs
         throw new Error(`nobody took over from a relay that was paused for ${ms} ms`)
       } finally {
         await second.stop()

@@ -89,8 +89,8 @@ export class Load {
     await this.#pool.end()
   }
 
-  /** One more command, sent again with its key until it is answered. */
-  async probe(limitMs: number): Promise<void> {
+  /** Opens an account that nobody touches again; sent again with its key until it is answered. */
+  async probe(limitMs: number): Promise<string> {
     this.#probes += 1
     const command = newCommand('open', `probe-${this.#probes}`, 0n)
     const sentMs = Date.now()
@@ -109,6 +109,7 @@ export class Load {
       this.history.push({ key, kind, account, amount, sentMs, first, final, ...said })
       this.#commands.set(key, command)
     })
+    return command.account
   }
 
   /**

@@ -11,7 +11,7 @@ type Head = { id: string; version: string }
  */
 export async function recovery(
   { writeUrl, readUrl }: Urls,
-  { probe, deadlineMs }: { probe: (limitMs: number) => Promise<void>; deadlineMs: number },
+  { probe, deadlineMs }: { probe: (limitMs: number) => Promise<unknown>; deadlineMs: number },
 ): Promise<number> {
   const startedMs = performance.now()
   await probe(deadlineMs)

@@ -32,7 +32,7 @@ function runWith(accepted: readonly CommandKind[]): DrillResult {
     skipped: 0,
     relayKills: { total: 30, inFlight: 20 },
     unexpected: [],
-    quarantined: 0,
+    quarantined: {},
     tookMs: 1,
   }
 }

@@ -57,8 +57,13 @@ export function reportLines(drill: DrillResult, controls: readonly ControlResult
       `out of order ${figures.outOfOrder}`,
     `money      drift ${figures.moneyDrift} minor units`,
     `relay      killed ${relayKills.total} times, ${relayKills.inFlight} with a batch in flight`,
-    `quarantine ${drill.quarantined} accounts, by faults that mean it`,
-    'recovery, ms from the end of the fault until the read side had all that was committed',
+    `quarantine ${
+      Object.entries(drill.quarantined)
+        .map(([code, count]) => `${code} ${count}`)
+        .join(', ') || 'nobody'
+    }`,
+    'recovery, ms from the end of the fault until a command was accepted and read, and with it the',
+    'hundred accounts that were written last',
     ...recoveryTable(drill.faults),
     ...controls.map(
       ({ name, caught: seen, broken, why }) =>

@@ -19,6 +19,7 @@ import {
   wireServices,
 } from 'local-stack'
 import { migrate } from 'migrations/migrate'
+import type { Harm } from './harm.ts'
 import { ServiceProcess } from './service-process.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 
@@ -40,13 +41,9 @@ const shortened = {
   RELAY_LEASE_MS: '1000',
   HEARTBEAT_SECONDS: '1',
   SWEEP_SECONDS: '2',
+  // The read model that is checked; what it stands on is the same for all.
+  PROJECTIONS: 'accounts',
   AUTH: 'off',
-}
-
-export type Harm = {
-  accounts: string[]
-  /** Offsets of records that were never consumed, `to` not included. */
-  passedOver: { partition: number; from: bigint; to: bigint }[]
 }
 
 export type StackOptions = {
@@ -86,7 +83,8 @@ export class DrillStack {
   readonly commandRoleUrl: string
   readonly brokers: string[]
   /** What faults did to the read side that brings accounts into quarantine. */
-  readonly harmed: Harm = { accounts: [], passedOver: [] }
+  /** What was done to the read side that it must notice. */
+  readonly harms: Harm[] = []
   readonly logFile: (label: string) => string
   readonly #cleanup: AsyncDisposableStack
   readonly #anotherRelay: (label: string, port: number) => ServiceProcess

@@ -88,6 +88,24 @@ export async function readTopic(brokers: readonly string[], topic: string): Prom
   return records.toSorted((a, b) => a.partition - b.partition || Number(a.offset - b.offset))
 }
 
+/** Where records with this key go, by the rule that every client of Kafka has. */
+export async function partitionOf(
+  brokers: readonly string[],
+  topic: string,
+  key: string,
+): Promise<number> {
+  const admin = client(brokers).admin()
+  await admin.connect()
+  try {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+    const partitionMetadata = topics[0]?.partitions ?? []
+    const message = { key, value: null }
+    return kafkajs.Partitioners.DefaultPartitioner()({ topic, partitionMetadata, message })
+  } finally {
+    await admin.disconnect()
+  }
+}
+
 /** Appends copies of records to where they were: what a leader that was long paused may do. */
 export async function repeatRecords(
   brokers: readonly string[],

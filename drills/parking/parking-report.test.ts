@@ -5,7 +5,7 @@ import { parkingFailures } from './run.ts'
 
 const none = { committed: 0, delivered: 0, repeated: 0, lost: 0, phantom: 0, outOfOrder: 0 }
 const verdict = { findings: [], figures: { ...none, repeats: [], moneyDrift: 0n } }
-const result = { cases: [{ name: 'wal' }], verdict, records: [], quarantined: 0, skipped: 0 }
+const result = { cases: [{ name: 'wal' }], verdict, records: [], quarantined: {}, skipped: 0 }
 
 test('every place of a release is passed in both modes, killed and frozen', () => {
   expect(casesOf(undefined)).toHaveLength(places.length * 2 * 2)

@@ -13,7 +13,7 @@ const result = (changes: Partial<ReplicasResult> = {}): ReplicasResult => ({
     wrong: [],
   })),
   verdict,
-  quarantined: 0,
+  quarantined: {},
   records: [],
   skipped: 0,
   leaseMs: 1_000,

@@ -22,7 +22,7 @@ const record = (id: string, atMs: number, tookMs: number): TopicRecord => ({
 const result = (changes: Partial<RetentionResult> = {}): RetentionResult => ({
   verdict,
   records: [record('a', 1_500, 20)],
-  quarantined: 0,
+  quarantined: {},
   skipped: 0,
   wrong: [],
   stretches: [stretch],

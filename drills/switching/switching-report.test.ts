@@ -16,7 +16,7 @@ const verdictOf = (changes: {
 const result = (changes: Partial<SwitchingResult> = {}): SwitchingResult => ({
   cases: [{ name: 'wal to polling', fromMs: 0, tookMs: 1 }],
   verdict: verdictOf({}),
-  quarantined: 0,
+  quarantined: {},
   records: [],
   skipped: 0,
   ...changes,
