@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { relayKills } from './drill.ts'
+import { relayKills, unexpectedEndings } from './drill.ts'
 import type { DrillStack } from './stack.ts'
 
 /** A relay that was killed at these times, and records that were there, appended once more. */
@@ -22,4 +22,16 @@ test('records that a later fault repeats are not the kill`s: it hit nothing', ()
 test('the old records that the drill itself appends at the end are nobody`s kill', () => {
   const copies = Array.from({ length: 50 }, (_, n) => ({ firstMs: 200_000 + n, atMs: 616_000 }))
   expect(kills([600_000], copies)).toEqual({ total: 1, inFlight: 0 })
+})
+
+test('an ending that nobody asked for is told, whatever the process ended by', () => {
+  const ended = (code: number | null, signal: NodeJS.Signals | null, asked: boolean) =>
+    unexpectedEndings({
+      processes: [{ label: 'outbox-relay', endings: [{ atMs: 0, code, signal, asked }] }],
+    } as unknown as DrillStack)
+  expect(ended(null, 'SIGKILL', false)).toEqual([
+    'outbox-relay: SIGKILL at 1970-01-01T00:00:00.000Z',
+  ])
+  expect(ended(0, null, false)).toEqual(['outbox-relay: 0 at 1970-01-01T00:00:00.000Z'])
+  expect(ended(null, 'SIGKILL', true)).toEqual([])
 })

@@ -54,7 +54,8 @@ async function killRelayInFlight(stack: DrillStack): Promise<void> {
 function killAtPoint({ name, service, patch }: KillPoint, hits: number): Fault {
   return {
     kind: `${service} killed ${name}`,
-    detail: `passing ${hits}`,
+    // A relay comes by that one once, as it ends.
+    detail: name === 'during shutdown' ? '' : `passing ${hits}`,
     async inflict(stack) {
       const target = stack.services[service]
       target.patchNext([patch], hits)
@@ -142,9 +143,11 @@ function pauseLeader(ms: number): Fault {
 }
 
 function badLine(line: LineName, fault: NetworkFault, ms: number): Fault {
+  const { kind, ...measures } = fault
+  const measured = Object.entries(measures).map(([name, value]) => `${name} ${value}`)
   return {
-    kind: `line ${fault.kind}`,
-    detail: `${line}, ${ms} ms`,
+    kind: `line ${kind}`,
+    detail: [line, `${ms} ms`, ...measured].join(', '),
     async inflict(stack) {
       stack.lines[line].begin(fault)
       await pause(ms)

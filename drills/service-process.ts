@@ -15,24 +15,33 @@ export type ServiceProcessOptions = {
   url: string
   env: Record<string, string>
   dataFolder: DataFolder
+  /** How one process of it is started. */
+  launch?: typeof startService
 }
 
-/** How one process ended. */
-export type Ending = { atMs: number; signal: NodeJS.Signals | null; code: number | null }
+/** How one process ended, and whether that is how it was told to. */
+export type Ending = {
+  atMs: number
+  signal: NodeJS.Signals | null
+  code: number | null
+  asked: boolean
+}
 
 const preload = new URL('./source-patch.ts', import.meta.url).href
+
+type Exit = Pick<Ending, 'code' | 'signal'>
 
 /** A service that is started again whenever it ends, as its operator's supervisor would. */
 export class ServiceProcess {
   readonly name: ServiceName
   readonly label: string
   readonly endings: Ending[] = []
-  /** How often it was told to end, at once or at a point of its code. */
-  asked = 0
   readonly #options: ServiceProcessOptions
   #supervised: Supervised | undefined
   #next: Record<string, string> = {}
   #always: Record<string, string> = {}
+  /** By what the process that runs now is to end: signals it was sent, a point that kills it. */
+  #told = new Set<NodeJS.Signals>()
 
   constructor(options: ServiceProcessOptions) {
     this.#options = options
@@ -55,7 +64,9 @@ export class ServiceProcess {
       launch: () => this.#launch(),
       backoff: { firstMs: 20, capMs: 1_000 },
       goodAfterMs: 2_000,
-      onDeath: ({ exit }) => this.endings.push({ atMs: Date.now(), ...exit }),
+      onDeath: ({ exit }) => {
+        this.endings.push({ atMs: Date.now(), ...exit, asked: endedAsTold(exit, this.#told) })
+      },
     })
     await this.answers()
   }
@@ -77,12 +88,12 @@ export class ServiceProcess {
 
   /** Source patches of the next launch only. */
   patchNext(patches: readonly SourcePatch[], hits: number): void {
-    this.asked += 1
     this.#next = patchEnvironment(patches, hits)
   }
 
   kill(signal: NodeJS.Signals): void {
-    if (signal === 'SIGKILL' || signal === 'SIGTERM') this.asked += 1
+    // Between two processes nobody hears it, and the next one was told nothing.
+    if (this.pid !== undefined) this.#told.add(signal)
     this.#supervised?.kill(signal)
   }
 
@@ -123,11 +134,17 @@ export class ServiceProcess {
   }
 
   #launch(): Promise<Child> {
-    const { name, label, env, dataFolder } = this.#options
+    const { name, label, env, dataFolder, launch = startService } = this.#options
     const extra = Object.keys(this.#next).length > 0 ? this.#next : this.#always
     this.#next = {}
-    return startService({ name, label, dataFolder, env: { ...env, ...extra } })
+    this.#told = new Set(Object.keys(extra).length > 0 ? ['SIGKILL'] : [])
+    return launch({ name, label, dataFolder, env: { ...env, ...extra } })
   }
+}
+
+/** Told SIGTERM it drains and ends with code 0; whatever else it ends by came by itself. */
+function endedAsTold({ code, signal }: Exit, told: ReadonlySet<NodeJS.Signals>): boolean {
+  return signal === 'SIGKILL' ? told.has('SIGKILL') : code === 0 && told.has('SIGTERM')
 }
 
 /** What has a service loaded with these patches. */
