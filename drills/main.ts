@@ -4,7 +4,7 @@ import { type ControlResult, runControl } from './control-run.ts'
 import { controls } from './controls.ts'
 import { runDrill } from './drill.ts'
 import { drillParking } from './parking/run.ts'
-import { failures, reportLines } from './report.ts'
+import { failures, narrowed, reportLines } from './report.ts'
 import { drillReplicas } from './replicas/run.ts'
 import { drillRetention } from './retention/run.ts'
 import { modes } from './switching/places.ts'
@@ -64,7 +64,8 @@ say(`drill, ${what}: seed ${seed}; again: ${environment}npm run drill -- ${again
 const withControls = !values['no-controls']
 const given = { seed, only, mode, folder, withFaults, withControls, say }
 const failed = kind === undefined ? await drillFaults() : await drills[kind](given)
-say(failed.length === 0 ? 'PASSED' : `FAILED\n${failed.map((each) => `  ${each}`).join('\n')}`)
+for (const each of failed) say(`  ${each}`)
+say(`${failed.length === 0 ? 'PASSED' : 'FAILED'}${narrowed(given)}`)
 process.exitCode = failed.length === 0 ? 0 : 1
 
 /** What failed, as sentences. */
@@ -77,5 +78,5 @@ async function drillFaults(): Promise<string[]> {
     controlled.push(result)
   }
   for (const line of reportLines(drill, controlled)) say(line)
-  return failures(drill, controlled, withFaults && only === undefined)
+  return failures(drill, controlled, { size, only, withFaults, withControls })
 }

@@ -1,13 +1,17 @@
 import { expect, test } from 'vitest'
+import { controls } from './controls.ts'
 import type { DrillResult } from './drill.ts'
+import { schedule } from './faults.ts'
 import type { CommandKind } from './history.ts'
-import { failures } from './report.ts'
+import { seededRandom } from './random.ts'
+import { failures, narrowed } from './report.ts'
 
 // What a drill must not call PASSED.
 
+const kinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
+
 /** A whole run without a breach, in which the commands named were accepted, and all others refused. */
-function runWith(accepted: readonly CommandKind[]): DrillResult {
-  const kinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
+function runWith(accepted: readonly CommandKind[] = kinds): DrillResult & { samples: number } {
   const history = Array.from({ length: 1_000 }, (_, n) => {
     const kind = kinds[n % kinds.length]!
     const outcome = accepted.includes(kind) ? ('ok' as const) : ('refused' as const)
@@ -26,10 +30,16 @@ function runWith(accepted: readonly CommandKind[]): DrillResult {
   }
   return {
     seed: 1,
-    faults: [],
+    faults: schedule(seededRandom(2), 'standard').map(({ kind, detail }, n) => ({
+      kind,
+      detail,
+      atMs: n,
+      recoveryMs: 1_000,
+    })),
     verdict: { findings: [], figures },
     history,
-    skipped: 0,
+    skipped: 35,
+    samples: 20_000,
     relayKills: { total: 30, inFlight: 20 },
     unexpected: [],
     quarantined: {},
@@ -37,16 +47,77 @@ function runWith(accepted: readonly CommandKind[]): DrillResult {
   }
 }
 
-test('a run in which every kind of command was accepted may pass', () => {
-  expect(failures(runWith(['open', 'deposit', 'withdraw', 'close', 'transfer']), [], true)).toEqual(
-    [],
-  )
+const whole = { size: 'standard', only: undefined, withFaults: true, withControls: true } as const
+const caught = controls.map(({ name }) => ({ name, caught: true, broken: {} }))
+const failed = (changed: Partial<ReturnType<typeof runWith>>) =>
+  failures({ ...runWith(), ...changed }, caught, whole)
+
+test('a run in which all was done and every kind of command was accepted may pass', () => {
+  expect(failures(runWith(), caught, whole)).toEqual([])
 })
 
 test('a run in which no transfer ever committed is no proof of anything about transfers', () => {
-  expect(failures(runWith(['open', 'deposit', 'withdraw', 'close']), [], true)).not.toEqual([])
+  const run = runWith(['open', 'deposit', 'withdraw', 'close'])
+  expect(failures(run, caught, whole)).toEqual(['no command transfer was accepted'])
 })
 
 test('a run in which only accounts were opened is no proof', () => {
-  expect(failures(runWith(['open']), [], true)).not.toEqual([])
+  expect(failures(runWith(['open']), caught, whole)).toHaveLength(4)
+})
+
+test('a run without faults is none of a schedule', () => {
+  const { kind } = schedule(seededRandom(1), 'standard')[0]!
+  expect(failed({ faults: [] }).join()).toContain(`${kind}: 0 of `)
+})
+
+test.each([...new Set(runWith().faults.map(({ kind }) => kind))])(
+  'one fault %s too few is told, and one that nothing recovered from',
+  (missing) => {
+    const { faults } = runWith()
+    const at = faults.findIndex(({ kind }) => kind === missing)
+    const told = [expect.stringContaining(`${missing}: `)]
+    expect(failed({ faults: faults.toSpliced(at, 1) })).toEqual(told)
+    const stuck = { ...faults[at]!, recoveryMs: null }
+    expect(failed({ faults: faults.with(at, stuck) })).toEqual(told)
+  },
+)
+
+test('a run killed too few relays, or none with a batch in flight', () => {
+  expect(failed({ relayKills: { total: 19, inFlight: 15 } })).toEqual(['only 19 relay kills'])
+  expect(failed({ relayKills: { total: 20, inFlight: 14 } })).toEqual([
+    'only 14 kills hit a batch in flight',
+  ])
+})
+
+test('a run that never looked at progress says nothing of I9', () => {
+  expect(failed({ samples: 0 })).toEqual([expect.stringContaining('I9')])
+})
+
+test('a run may leave a tenth of its commands unsent, and no more', () => {
+  expect(failed({ skipped: 100 })).toEqual([])
+  expect(failed({ skipped: 101 })).toEqual(['101 commands not sent, beside 1000'])
+})
+
+test('each control that was not run, or not caught, fails a run that has them', () => {
+  const blind = caught.with(0, { ...caught[0]!, caught: false })
+  expect(failures(runWith(), [], whole)).toEqual(
+    controls.map(({ name }) => `control not run: ${name}`),
+  )
+  expect(failures(runWith(), blind, whole)).toEqual([`control not caught: ${controls[0]!.name}`])
+  expect(failures(runWith(), [], { ...whole, withControls: false })).toEqual([])
+})
+
+test('a run of some faults needs no others', () => {
+  const none = { faults: [], samples: 0, relayKills: { total: 0, inFlight: 0 } }
+  const run = { ...runWith(), ...none }
+  expect(failures(run, caught, { ...whole, only: 'slow' })).toEqual([])
+  expect(failures(run, caught, { ...whole, withFaults: false })).toEqual([])
+})
+
+test('a result says what the run left out', () => {
+  expect(narrowed(whole)).toBe('')
+  expect(narrowed({ only: 'slow', withFaults: true, withControls: false })).toBe(
+    " (only 'slow', without controls)",
+  )
+  expect(narrowed({ ...whole, withFaults: false })).toBe(' (without faults)')
 })

@@ -1,32 +1,89 @@
 import type { Verdict } from './checker.ts'
 import type { ControlResult } from './control-run.ts'
-import type { DrillResult, InflictedFault } from './drill.ts'
+import { controls as allControls } from './controls.ts'
+import type { DrillResult, InflictedFault, Size } from './drill.ts'
+import { schedule } from './faults.ts'
 import { promises, type PromiseNumber } from './findings.ts'
+import { seededRandom } from './random.ts'
 
 const relayKillsWanted = 20
 const inFlightWanted = 15
+/** Not sent, as a part of those sent: beyond it the load was not what is said of it. */
+const skippedAllowed = 0.1
 const shownPerPromise = 5
+
+/** What a run was told to do. */
+type Asked = {
+  only?: string | undefined
+  withFaults: boolean
+  withControls: boolean
+}
+
+/** What a run was told to leave out, to stand beside its result; nothing of a whole one. */
+export function narrowed({ only, withFaults, withControls }: Asked): string {
+  const parts = [
+    ...(only === undefined ? [] : [`only '${only}'`]),
+    ...(withFaults ? [] : ['without faults']),
+    ...(withControls ? [] : ['without controls']),
+  ]
+  return parts.length === 0 ? '' : ` (${parts.join(', ')})`
+}
+
+/** Samples: how often the relay's progress was seen to have moved, which I9 is held against. */
+type Watched = DrillResult & { samples?: number }
 
 /** Everything that makes a run a failure, as sentences; none: it passed. */
 export function failures(
-  drill: DrillResult,
+  drill: Watched,
   controls: readonly ControlResult[],
-  whole: boolean,
+  asked: Asked & { size: Size },
 ): string[] {
   const found = drill.verdict.findings.length
-  const { total, inFlight } = drill.relayKills
   return [
     ...(found > 0 ? [`${found} breaches of promises`] : []),
     ...drill.faults
       .filter(({ error }) => error !== undefined)
       .map(({ kind, detail, error }) => `${kind} ${detail}: ${error}`),
     ...controls.filter(({ caught }) => !caught).map(({ name }) => `control not caught: ${name}`),
-    ...(whole && total < relayKillsWanted ? [`only ${total} relay kills`] : []),
-    ...(whole && inFlight < inFlightWanted ? [`only ${inFlight} kills hit a batch in flight`] : []),
+    ...(asked.withControls ? neverRun(controls) : []),
     ...drill.unexpected.map((ending) => `ended by itself: ${ending}`),
     ...(drill.unrest === undefined ? [] : [`it did not come to rest: ${drill.unrest}`]),
-    ...(whole ? neverAccepted(drill) : []),
+    ...(asked.withFaults && asked.only === undefined ? missing(drill, asked.size) : []),
   ]
+}
+
+/** What a run of all faults has to show beside no breach. */
+function missing(drill: Watched, size: Size): string[] {
+  const { relayKills, samples = 0, skipped, history } = drill
+  const { total, inFlight } = relayKills
+  return [
+    ...neverRecovered(drill, size),
+    ...(total < relayKillsWanted ? [`only ${total} relay kills`] : []),
+    ...(inFlight < inFlightWanted ? [`only ${inFlight} kills hit a batch in flight`] : []),
+    ...(samples > 0 ? [] : ['progress was never looked at: nothing is known of I9']),
+    ...(skipped > history.length * skippedAllowed
+      ? [`${skipped} commands not sent, beside ${history.length}`]
+      : []),
+    ...neverAccepted(drill),
+  ]
+}
+
+/** How many faults of each kind there are follows from the size alone. */
+function neverRecovered({ seed, faults }: DrillResult, size: Size): string[] {
+  const planned = schedule(seededRandom(seed), size).map(({ kind }) => kind)
+  const recovered = faults.filter(({ recoveryMs }) => recoveryMs !== null).map(({ kind }) => kind)
+  return [...new Set(planned)].flatMap((kind) => {
+    const [wanted, had] = [planned, recovered].map(
+      (kinds) => kinds.filter((k) => k === kind).length,
+    )
+    return had! < wanted! ? [`${kind}: ${had} of ${wanted} inflicted and recovered from`] : []
+  })
+}
+
+function neverRun(controls: readonly ControlResult[]): string[] {
+  return allControls
+    .filter(({ name }) => !controls.some((control) => control.name === name))
+    .map(({ name }) => `control not run: ${name}`)
 }
 
 const commandKinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
