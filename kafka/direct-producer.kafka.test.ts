@@ -2,8 +2,15 @@ import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { testBrokers } from 'local-stack/test-databases'
 import { waitUntil } from 'local-stack/wait-until'
+import { pause } from 'service/backoff'
 import { describe, expect, test } from 'vitest'
-import { clusterConformance, onTestCluster, survivesMovedLeaders } from './cluster-conformance.ts'
+import {
+  clusterConformance,
+  goesOnAfterExpiry,
+  onTestCluster,
+  publishesNothingOnceDisposed,
+  survivesMovedLeaders,
+} from './cluster-conformance.ts'
 import { openDirectProducer } from './direct-producer.ts'
 import { kafkaRules } from './direct-sender.ts'
 import {
@@ -12,7 +19,7 @@ import {
   type OpenProducer,
   producerConformance,
 } from './producer-conformance.ts'
-import type { FailedAttempt } from './producer.ts'
+import type { FailedAttempt, KafkaRecord } from './producer.ts'
 
 const open: OpenProducer = (settings) => openDirectProducer(settings)
 producerConformance(open)
@@ -33,7 +40,65 @@ onTestCluster((cluster) => {
     const wrong: OpenProducer = (settings) => openDirectProducer(settings, rules)
     await expect(survivesMovedLeaders(wrong, cluster())).rejects.toThrow(/to deeply equal/)
   }, 180_000)
+
+  test('one that loses all that it is given after a while is found out', async () => {
+    await expect(goesOnAfterExpiry(silentlyFull(200), cluster())).rejects.toThrow(/to deeply equal/)
+  }, 60_000)
+
+  test('one that repeats its last batch after it was disposed of is found out', async () => {
+    await using cleanup = new AsyncDisposableStack()
+    const wrong = repeatingOnceDisposed(cleanup)
+    await expect(publishesNothingOnceDisposed(wrong, cluster())).rejects.toThrow(/to have a length/)
+  }, 60_000)
 })
+
+/** Says yes to all, and drops what comes after the first `limit` records. */
+function silentlyFull(limit: number): OpenProducer {
+  return (settings) => {
+    const producer = openDirectProducer(settings)
+    let taken = 0
+    return {
+      async publish(records, signal) {
+        taken += records.length
+        if (taken <= limit) await producer.publish(records, signal)
+      },
+      [Symbol.asyncDispose]: () => producer[Symbol.asyncDispose](),
+    }
+  }
+}
+
+/** Ends its caller's publish when it is disposed of, but sends on, until `cleanup` is. */
+function repeatingOnceDisposed(cleanup: AsyncDisposableStack): OpenProducer {
+  return (settings) => {
+    const producer = cleanup.use(openDirectProducer(settings))
+    const disposed = new AbortController()
+    const stop = new AbortController()
+    let sending = Promise.resolve()
+    let last: readonly KafkaRecord[] = []
+    const repeat = async () => {
+      await sending.catch(() => {})
+      while (!stop.signal.aborted) {
+        await producer.publish(last, AbortSignal.timeout(60_000))
+        await pause(50, stop.signal)
+      }
+    }
+    return {
+      publish(records, signal) {
+        last = records
+        sending = producer.publish(records, AbortSignal.any([signal, disposed.signal]))
+        return sending
+      },
+      async [Symbol.asyncDispose]() {
+        disposed.abort(new Error('the producer was closed'))
+        const repeating = repeat()
+        cleanup.defer(async () => {
+          stop.abort()
+          await repeating
+        })
+      },
+    }
+  }
+}
 
 /** Takes connections and bytes, and never says a word. */
 async function startSilentServer() {
