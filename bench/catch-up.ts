@@ -33,7 +33,7 @@ type Target = {
 const lastBalance = (eventsPerAccount - 1) * 100
 const atLastEvent = `version = ${eventsPerAccount}`
 
-const targets: readonly Target[] = [
+export const targets: readonly Target[] = [
   {
     projection: 'accounts',
     raw: './raw-upserts.ts',
@@ -159,8 +159,12 @@ async function writeOnce(
   samples.add('raw', result.perSecond)
 }
 
-/** Every row is there, as the account's last event or its own left it. */
-async function checkRows(databases: Databases, target: Target, accounts: number): Promise<void> {
+/** Throws `violation` unless every row is there, as the account's last event or its own left it. */
+export async function checkRows(
+  databases: Pick<Databases, 'read'>,
+  target: Pick<Target, 'projection' | 'check'>,
+  accounts: number,
+): Promise<void> {
   const { projection, check } = target
   await using client = await connect(databases.read())
   const { rows } = await client.query<{ all: number; right: number }>(check.text)

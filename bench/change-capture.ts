@@ -162,8 +162,8 @@ async function startWal({ servers }: ChangeCaptureOptions, databases: Databases)
   }
 }
 
-/** The relay says when it begins and ends to read the log. */
-async function streamedThroughout(databases: Databases): Promise<void> {
+/** Throws `violation` unless the relay, which says when it begins and ends to read the log, read on. */
+export async function streamedThroughout(databases: Databases): Promise<void> {
   await using admin = await connect(databases.write())
   const { rows } = await admin.query<{ action: string }>(
     `select action from outbox.audit where action like 'stream%' order by id`,

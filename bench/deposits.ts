@@ -152,8 +152,10 @@ async function raw(bench: Bench, connections: number): Promise<void> {
   samples.add(`raw ${connections} cpu`, costUs(cpu + result.postgresCpuSeconds, result))
 }
 
-/** Every command left what its kind leaves, and nothing else did. */
-async function counted(bench: Bench, kind: CommandKind, run: () => Promise<LoadResult>) {
+type Counted = { databases: Databases; servers: Pick<Servers, 'postgresPid'> }
+
+/** Throws `violation` unless every command left what its kind leaves, and nothing else did. */
+export async function counted(bench: Counted, kind: CommandKind, run: () => Promise<LoadResult>) {
   await using client = await connect(bench.databases.write())
   const before = await countsOf(client)
   const cpuBefore = cpuSecondsWithChildren(bench.servers.postgresPid)

@@ -7,11 +7,25 @@ import { measureDeposits } from './deposits.ts'
 import { measureDrain } from './drain.ts'
 import { BenchError } from './errors.ts'
 import { type Figure, type PartResult, tableOf } from './figures.ts'
-import { describeMachine, loadPerMinute } from './machine.ts'
+import { describeMachine } from './machine.ts'
 import { fillOutbox } from './outbox-fill.ts'
+import { exitCodeOf, runPart } from './parts.ts'
 import { openProgress, type Progress } from './progress.ts'
 import { measureReadable } from './readable.ts'
 import { startServers } from './servers.ts'
+
+const ofTopic = 'counts and order are right'
+const ofLedger = 'counts, order and balances are right'
+
+/** What a part has checked by its end. */
+const checkedOf: Readonly<Record<PartLetter, string>> = {
+  a: ofTopic,
+  b: 'counts, last versions and balances are right',
+  c: ofLedger,
+  d: ofLedger,
+  e: ofTopic,
+  f: ofTopic,
+}
 
 /** Runs what was asked for, one part after another: side by side they would measure each other. */
 async function bench({ parts, ...sizes }: Arguments, progress: Progress) {
@@ -19,9 +33,8 @@ async function bench({ parts, ...sizes }: Arguments, progress: Progress) {
   await using servers = await startServers(progress, { withKafka })
   const results: PartResult[] = []
   const part = async (letter: PartLetter, title: string, measure: () => Promise<Figure[]>) => {
-    const before = loadPerMinute()
-    const outcome = await measured(measure, progress)
-    results.push({ part: letter, title, ...outcome, load: [before, loadPerMinute()] })
+    const heading = { part: letter, title, checked: checkedOf[letter] }
+    results.push(await runPart(heading, measure, progress))
   }
   const shared = { servers, progress, ...sizes }
   if (parts.has('a') || parts.has('b')) {
@@ -42,20 +55,8 @@ async function bench({ parts, ...sizes }: Arguments, progress: Progress) {
   return { machine: describeMachine(servers.versions), results }
 }
 
-/** A failure is a result: the other parts still run. */
-async function measured(measure: () => Promise<Figure[]>, progress: Progress) {
-  try {
-    const checked = 'counts and order are right'
-    return { figures: await measure(), checked, failed: false }
-  } catch (error) {
-    const { code = 'unexpected', message } = error as { code?: string; message: string }
-    progress.step(`FAILED: ${code}: ${message}`)
-    if (!(error instanceof BenchError)) process.stderr.write(`${(error as Error).stack}\n`)
-    return { figures: [], checked: `${code}: ${message}`, failed: true }
-  }
-}
-
-function reported(options: Arguments, outcome: Awaited<ReturnType<typeof bench>>): boolean {
+/** Gives the exit code. */
+function reported(options: Arguments, outcome: Awaited<ReturnType<typeof bench>>): number {
   const { machine, results } = outcome
   const { parts, jsonFile, ...sizes } = options
   const json = { at: new Date().toISOString(), machine, parts: [...parts], ...sizes, results }
@@ -65,7 +66,7 @@ function reported(options: Arguments, outcome: Awaited<ReturnType<typeof bench>>
     `${cores} cores (${processor}), ${memoryGb} GB; Node ${node}, PostgreSQL ${postgres}, ` +
       `Kafka ${kafka}; medians of ${sizes.rounds} rounds\n\n${tableOf(results)}`,
   )
-  return results.every((result) => !result.failed)
+  return exitCodeOf(results)
 }
 
 try {
@@ -74,7 +75,7 @@ try {
   else {
     const write = (text: string) => void process.stderr.write(text)
     const progress = openProgress(() => performance.now(), write)
-    if (!reported(options, await bench(options, progress))) process.exitCode = 1
+    process.exitCode = reported(options, await bench(options, progress))
   }
 } catch (error) {
   if (!(error instanceof BenchError)) throw error

@@ -4,7 +4,11 @@ import { kafkaClient } from './client.ts'
 
 const [brokers = '', name = '', topic = '', groupId = '', key = ''] = process.argv.slice(2)
 const client = kafkaClient({ brokers: brokers.split(','), clientId: name })
-const producer = client.producer({ transactionalId: name, idempotent: true, maxInFlightRequests: 1 })
+const producer = client.producer({
+  transactionalId: name,
+  idempotent: true,
+  maxInFlightRequests: 1,
+})
 await producer.connect()
 const transaction = await producer.transaction()
 await transaction.send({ topic, messages: [{ key, value: 'unfinished', partition: 0 }] })
