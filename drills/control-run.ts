@@ -59,7 +59,10 @@ export async function runControl(control: Control, seed: number): Promise<Contro
   // No more kills of its own: what it has made wrong is to be seen at rest.
   target.patchAlways(patches, Number.MAX_SAFE_INTEGER)
   // Where it complains of what nobody noticed, that is what the check finds, too.
-  await control.fault?.inflict(stack, (limitMs) => load.probe(limitMs)).catch(() => {})
+  const trouble = await control.fault
+    ?.inflict(stack, (limitMs) => load.probe(limitMs))
+    .then(() => undefined)
+    .catch((error: Error) => error.message)
   await load.finish()
   await stack.services['command-api'].stop()
   // At rest by its own word: what is missing then is not merely late.
@@ -74,5 +77,6 @@ export async function runControl(control: Control, seed: number): Promise<Contro
   const broken: Record<string, number> = {}
   for (const { promise } of verdict.findings) broken[promise] = (broken[promise] ?? 0) + 1
   const caught = control.breaks.every((promise) => promise in broken)
-  return { name: control.name, caught, broken }
+  const why = caught ? undefined : trouble
+  return { name: control.name, caught, broken, ...(why === undefined ? {} : { why }) }
 }

@@ -28,6 +28,8 @@ export type DrillResult = {
   verdict: Verdict
   history: readonly HistoryEntry[]
   skipped: number
+  /** How often the relay's progress was seen to have moved, which I9 is held against. */
+  samples: number
   /** Relays killed with -9, and how many of them while events were on their way. */
   relayKills: { total: number; inFlight: number }
   /** Processes that ended though nobody killed them. */
@@ -84,6 +86,7 @@ export async function runDrill(options: {
     verdict,
     history: load.history,
     skipped: load.skipped,
+    samples: watch.samples.length,
     relayKills: relayKills(stack, verdict),
     unexpected: unexpectedEndings(stack),
     quarantined,

@@ -8,7 +8,7 @@ import { type DrillStack, type LineName, lineNames } from './stack.ts'
 import type { NetworkFault } from './tcp-proxy.ts'
 
 /** One more account is opened, with nothing on it, and touched by nobody again; gives its name. */
-export type Probe = (limitMs: number) => Promise<string>
+type Probe = (limitMs: number) => Promise<string>
 
 /**
  * Something bad that is done to the stack. Resolves when it is healed, from when on it recovers; where

@@ -29,12 +29,9 @@ export function narrowed({ only, withFaults, withControls }: Asked): string {
   return parts.length === 0 ? '' : ` (${parts.join(', ')})`
 }
 
-/** Samples: how often the relay's progress was seen to have moved, which I9 is held against. */
-type Watched = DrillResult & { samples?: number }
-
 /** Everything that makes a run a failure, as sentences; none: it passed. */
 export function failures(
-  drill: Watched,
+  drill: DrillResult,
   controls: readonly ControlResult[],
   asked: Asked & { size: Size },
 ): string[] {
@@ -53,8 +50,8 @@ export function failures(
 }
 
 /** What a run of all faults has to show beside no breach. */
-function missing(drill: Watched, size: Size): string[] {
-  const { relayKills, samples = 0, skipped, history } = drill
+function missing(drill: DrillResult, size: Size): string[] {
+  const { relayKills, samples, skipped, history } = drill
   const { total, inFlight } = relayKills
   return [
     ...neverRecovered(drill, size),
