@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Finding } from './findings.ts'
 import type { Entry, LedgerAccount, LedgerEvent, OutboxRow, ReadAccount } from './tables.ts'
 
@@ -11,6 +12,13 @@ type Fold = {
   held: bigint
   overdraftLimit: bigint
   status: string
+  frozen: string | null
+  owner: string
+  currency: string
+  exponent: string
+  type: string
+  metadata: unknown
+  /** Of the last event. */
   id: string
 }
 
@@ -49,14 +57,7 @@ function foldAll(events: readonly LedgerEvent[], report: Report): Map<string, Fo
   const folds = new Map<string, Fold>()
   for (const event of events) {
     const { account_id: account } = event
-    const fold = folds.get(account) ?? {
-      version: 0n,
-      balance: 0n,
-      held: 0n,
-      overdraftLimit: 0n,
-      status: 'open',
-      id: '',
-    }
+    const fold = folds.get(account) ?? newFold()
     if (BigInt(event.version) !== fold.version + 1n) {
       report('I5', `${account} has version ${event.version} after ${fold.version}`)
     }
@@ -68,28 +69,71 @@ function foldAll(events: readonly LedgerEvent[], report: Report): Map<string, Fo
   return folds
 }
 
+function newFold(): Fold {
+  const empty = { owner: '', currency: '', exponent: '', type: '', metadata: undefined, id: '' }
+  const nothing = { version: 0n, balance: 0n, held: 0n, overdraftLimit: 0n }
+  return { ...nothing, status: 'open', frozen: null, ...empty }
+}
+
 type Payload = {
   amount?: string
   overdraftLimit?: string
+  owner?: string
+  currency?: string
+  exponent?: number
+  type?: string
+  metadata?: unknown
+  scope?: string
   after?: { ledgerBalance?: string; held?: string; available?: string; status?: string }
 }
-
-const credits = new Set(['FundsDeposited.v1', 'FundsTransferredIn.v1'])
-const debits = new Set(['FundsWithdrawn.v1', 'FundsTransferredOut.v1'])
 
 function applyEvent(fold: Fold, event: LedgerEvent, report: Report): void {
   const payload = JSON.parse(event.payload) as Payload
   const name = `${event.account_id} version ${event.version}`
-  if (event.type === 'AccountOpened.v1') fold.overdraftLimit = BigInt(payload.overdraftLimit ?? '0')
-  else if (credits.has(event.type)) fold.balance += BigInt(payload.amount ?? '0')
-  else if (debits.has(event.type)) fold.balance -= BigInt(payload.amount ?? '0')
-  else if (event.type === 'AccountClosed.v1') fold.status = 'closed'
-  else report('I5', `${name}: unknown event ${event.type}`)
+  if (!changeFold(fold, event.type, payload)) report('I5', `${name}: unknown event ${event.type}`)
   const { ledgerBalance, held, available, status } = payload.after ?? {}
   const said = [ledgerBalance, held, available, status].join()
   const folded = [fold.balance, fold.held, availableOf(fold), fold.status].join()
   if (said !== folded) report('I5', `${name} says ${said}, the fold says ${folded}`)
   if (fold.balance + fold.overdraftLimit < 0n) report('I6', `${name} is below its limit`)
+}
+
+/** False of a type that is not known here. */
+function changeFold(fold: Fold, type: string, payload: Payload): boolean {
+  const { amount = '0', overdraftLimit = '0', owner = '', metadata } = payload
+  switch (type) {
+    case 'AccountOpened.v1':
+      fold.currency = payload.currency ?? ''
+      fold.exponent = String(payload.exponent)
+      fold.type = payload.type ?? ''
+      Object.assign(fold, { owner, metadata, overdraftLimit: BigInt(overdraftLimit) })
+      return true
+    case 'FundsDeposited.v1':
+    case 'FundsTransferredIn.v1':
+      fold.balance += BigInt(amount)
+      return true
+    case 'FundsWithdrawn.v1':
+    case 'FundsTransferredOut.v1':
+      fold.balance -= BigInt(amount)
+      return true
+    case 'AccountDetailsUpdated.v1':
+      Object.assign(fold, { owner, metadata })
+      return true
+    case 'OverdraftLimitChanged.v1':
+      fold.overdraftLimit = BigInt(overdraftLimit)
+      return true
+    case 'AccountFrozen.v1':
+      fold.frozen = payload.scope ?? ''
+      return true
+    case 'AccountUnfrozen.v1':
+      fold.frozen = null
+      return true
+    case 'AccountClosed.v1':
+      fold.status = 'closed'
+      return true
+    default:
+      return false
+  }
 }
 
 function availableOf({ balance, held, overdraftLimit }: Fold): bigint {
@@ -157,13 +201,23 @@ function checkReadSide(
 
 function difference(row: LedgerAccount, fold: Fold | undefined): string | undefined {
   if (fold === undefined) return 'it has no events'
-  if (row.version !== String(fold.version)) return `version ${row.version}, fold ${fold.version}`
-  if (row.ledger_balance !== String(fold.balance)) {
-    return `balance ${row.ledger_balance}, fold ${fold.balance}`
+  const columns: [name: string, found: string | null, folded: string | null][] = [
+    ['version', row.version, String(fold.version)],
+    ['balance', row.ledger_balance, String(fold.balance)],
+    ['held', row.held, String(fold.held)],
+    ['overdraft limit', row.overdraft_limit, String(fold.overdraftLimit)],
+    ['status', row.status, fold.status],
+    ['frozen', row.frozen, fold.frozen],
+    ['owner', row.owner, fold.owner],
+    ['currency', row.currency, fold.currency],
+    ['exponent', row.exponent, fold.exponent],
+    ['type', row.type, fold.type],
+  ]
+  for (const [name, found, folded] of columns) {
+    if (found !== folded) return `${name} ${found}, fold ${folded}`
   }
-  if (row.held !== String(fold.held)) return `held ${row.held}, fold ${fold.held}`
-  if (row.overdraft_limit !== String(fold.overdraftLimit)) return 'another overdraft limit'
-  return row.status === fold.status ? undefined : `${row.status}, fold ${fold.status}`
+  // The column is jsonb, which has its own order and spaces.
+  return isDeepStrictEqual(JSON.parse(row.metadata), fold.metadata) ? undefined : 'other metadata'
 }
 
 function checkEntries(

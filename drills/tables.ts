@@ -28,12 +28,19 @@ export type LedgerEvent = {
   outbox_position: string
 }
 
+/** What both sides keep of an account. */
 export type LedgerAccount = {
   id: string
+  owner: string
+  currency: string
+  exponent: string
+  type: string
   status: string
+  frozen: string | null
   ledger_balance: string
   held: string
   overdraft_limit: string
+  metadata: string
   version: string
 }
 
@@ -72,6 +79,9 @@ const retiredText = `
          ${outboxColumns}
     from ledger.account_events order by outbox_position`
 
+const accountColumns = `id, owner, currency, exponent::text as exponent, type, status, frozen,
+  ledger_balance, held, overdraft_limit, metadata::text as metadata, version`
+
 type Sides = { writeUrl: string; readUrl: string }
 
 export async function readTables(
@@ -86,18 +96,14 @@ export async function readTables(
               outbox_position
          from ledger.account_events order by account_id, version`,
     ),
-    accounts: await ask<LedgerAccount>(
-      writeUrl,
-      `select id, status, ledger_balance, held, overdraft_limit, version from ledger.accounts`,
-    ),
+    accounts: await ask<LedgerAccount>(writeUrl, `select ${accountColumns} from ledger.accounts`),
     entries: await ask<Entry>(
       writeUrl,
       `select transaction_id, account_id, account_version, currency, amount from ledger.entries`,
     ),
     readAccounts: await ask<ReadAccount>(
       readUrl,
-      `select id, status, ledger_balance, held, overdraft_limit, version, available, last_event_id
-         from read.accounts`,
+      `select ${accountColumns}, available, last_event_id from read.accounts`,
     ),
     progress: progressOf(
       (await ask<ProgressRow>(writeUrl, progressText))[0] ?? { next: '1', gaps: '' },
