@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { pause } from 'service/backoff'
 import type { ProgressSample } from './delivery-check.ts'
+import { isAway } from './sql.ts'
 import { type ProgressRow, progressOf, progressText } from './tables.ts'
 
 /**
@@ -15,6 +16,7 @@ export class ProgressWatch {
 
   constructor(writeUrl: string, intervalMs = 20) {
     this.#watching = this.#watch(writeUrl, intervalMs)
+    this.#watching.catch(() => {}) // Whoever ends the watch hears of it.
   }
 
   async #watch(writeUrl: string, intervalMs: number): Promise<void> {
@@ -25,8 +27,9 @@ export class ProgressWatch {
       try {
         await client.connect()
         for (; !signal.aborted; await pause(intervalMs, signal)) await this.#look(client)
-      } catch {
-        // PostgreSQL is away, as the schedule says.
+      } catch (error) {
+        // PostgreSQL may be away, as the schedule says; a watch that cannot look must not pass.
+        if (!isAway(error)) throw error
         await pause(100, signal)
       } finally {
         await client.end().catch(() => {})
@@ -45,8 +48,13 @@ export class ProgressWatch {
     if (!same) this.samples.push({ ...progress, atMs: row.at_ms })
   }
 
+  /** Rejects when the watch was broken off: then its samples show nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort()
     await this.#watching
   }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => {}) // It is over.
 }
