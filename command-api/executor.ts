@@ -165,6 +165,9 @@ export class Executor {
       return await executeBatch(client, units, this.#settings.newId)
     } catch (error) {
       failure = error as Error
+      // Waited for, so that its locks are gone before anything of it is tried again: a command that
+      // found its own key held would come after others that came later. A lost connection refuses.
+      await client.query('rollback').catch(() => {})
       throw error
     } finally {
       // A connection whose transaction failed is closed, not mended: closing rolls back for sure.
