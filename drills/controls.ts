@@ -60,7 +60,8 @@ export const controls: readonly Control[] = [
       {
         file: 'query-api/guard.ts',
         find: 'if (version > wanted || conflicts) {',
-        put: 'if (conflicts) {',
+        // Of an account that was never seen opened, nothing could be applied.
+        put: 'if ((version > wanted && head === undefined) || conflicts) {',
       },
     ],
     repaired: true,
