@@ -1,10 +1,11 @@
 import { checkAtRest } from './at-rest.ts'
 import type { Control } from './controls.ts'
+import type { Fault } from './faults.ts'
 import { repeatOldRecords } from './drill.ts'
 import { Load } from './load.ts'
 import { ProgressWatch } from './progress-watch.ts'
 import { seededRandom } from './random.ts'
-import { consumed, drained } from './recovery.ts'
+import { consumed, drained, recovery } from './recovery.ts'
 import { DrillStack, topic } from './stack.ts'
 
 export type ControlResult = {
@@ -58,11 +59,7 @@ export async function runControl(control: Control, seed: number): Promise<Contro
   }
   // No more kills of its own: what it has made wrong is to be seen at rest.
   target.patchAlways(patches, Number.MAX_SAFE_INTEGER)
-  // Where it complains of what nobody noticed, that is what the check finds, too.
-  const trouble = await control.fault
-    ?.inflict(stack, (limitMs) => load.probe(limitMs))
-    .then(() => undefined)
-    .catch((error: Error) => error.message)
+  const trouble = control.fault && (await inflictAtWork(stack, load, control.fault))
   await load.finish()
   await stack.services['command-api'].stop()
   // At rest by its own word: what is missing then is not merely late.
@@ -79,4 +76,23 @@ export async function runControl(control: Control, seed: number): Promise<Contro
   const caught = control.breaks.every((promise) => promise in broken)
   const why = caught ? undefined : trouble
   return { name: control.name, caught, broken, ...(why === undefined ? {} : { why }) }
+}
+
+/**
+ * What is passed over by a process that has read nothing yet are openings, which a gap says all about.
+ * Gives what the fault complains of: of what nobody noticed, which the check finds, too.
+ */
+async function inflictAtWork(
+  stack: DrillStack,
+  load: Load,
+  fault: Fault,
+): Promise<string | undefined> {
+  const probe = (limitMs: number) => load.probe(limitMs)
+  try {
+    await recovery(stack, { probe, deadlineMs: restLimitMs })
+    await fault.inflict(stack, probe)
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
 }
