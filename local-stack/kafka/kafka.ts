@@ -129,6 +129,8 @@ export const singleNodeProperties = {
   'share.coordinator.state.topic.min.isr': 1,
   'share.coordinator.state.topic.num.partitions': 4,
   'group.initial.rebalance.delay.ms': 0,
+  // By default 128 MB, taken whole at the start: a heap of 256 MB now and then had no room for it.
+  'log.cleaner.dedupe.buffer.size': 16_777_216,
   // A broker that was killed may register again only once its session has run out; 9 s by default.
   'broker.session.timeout.ms': 3_000,
   'broker.heartbeat.interval.ms': 500,
