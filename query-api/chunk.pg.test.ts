@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { heartbeatIds, heartbeatType } from 'command-api/events'
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
 import { accounts } from './projections/accounts.ts'
@@ -9,7 +8,6 @@ import { applyChunk } from './chunk.ts'
 import { databaseFault } from './database-fault.ts'
 import { readOffsets } from './offsets.ts'
 import type { Projection } from './projection.ts'
-import { projectorSessionSettings } from './projector.ts'
 import {
   consumed,
   eventRow,
@@ -19,20 +17,12 @@ import {
   timeOf,
   unstorableBalance,
 } from './test-events.ts'
+import { openProjectorPool } from './test-pools.ts'
 import { inTransaction } from './transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const pool = cleanup.use(
-  openPool({
-    url: databases.read('sluice_projector'),
-    applicationName: 'test',
-    maxConnections: 4,
-    settings: projectorSessionSettings,
-    pipeline: true,
-    onError: () => {},
-  }),
-)
+const pool = cleanup.use(openProjectorPool(databases))
 afterAll(() => cleanup.disposeAsync())
 
 /** One partition of a topic of its own, with what was sent to it. */

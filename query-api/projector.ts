@@ -4,6 +4,7 @@ import type { Pool } from 'pg'
 import { pause } from 'service/backoff'
 import type { Log } from 'service/log'
 import { applyChunk } from './chunk.ts'
+import { consumerNews, messageOf } from './consumer-news.ts'
 import { databaseFault } from './database-fault.ts'
 import { type LogLook, openLogLook } from './log-look.ts'
 import { ensureOffsets, lagSeconds, readOffsets, type StoredOffset } from './offsets.ts'
@@ -123,20 +124,7 @@ class Projector {
         return this.#starts(partitions, assignment)
       },
       onBatch: (batch) => this.#apply(batch),
-      onAlive: () => (status.aliveAtMs = performance.now()),
-      onRestart: ({ failures, waitMs, error }) => {
-        status.trouble = `consuming failed: ${messageOf(error)}`
-        log[failures > 3 ? 'error' : 'warn'](
-          {
-            event: 'consumer_restarts',
-            projection: status.projection,
-            failures,
-            waitMs,
-            err: error,
-          },
-          `consuming ${status.topic} failed and is tried again in ${waitMs} ms`,
-        )
-      },
+      ...consumerNews(status, log),
       log: ({ level, message, fields }) => {
         const quieter = level === 'error' ? 'warn' : 'debug'
         log[quieter]({ event: 'kafka_client', ...fields }, message)
@@ -352,10 +340,6 @@ class Projector {
       onSuccess: () => (status.trouble = undefined),
     })
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function isKafkaAway(error: unknown): boolean {

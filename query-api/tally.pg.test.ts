@@ -1,22 +1,12 @@
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
-import { projectorSessionSettings } from './projector.ts'
 import { Tally, type TallyTable } from './tally.ts'
+import { openProjectorPool } from './test-pools.ts'
 import { inTransaction, type Transaction } from './transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const pool = cleanup.use(
-  openPool({
-    url: databases.read('sluice_projector'),
-    applicationName: 'test',
-    maxConnections: 48,
-    settings: projectorSessionSettings,
-    pipeline: true,
-    onError: () => {},
-  }),
-)
+const pool = cleanup.use(openProjectorPool(databases, { maxConnections: 48 }))
 afterAll(() => cleanup.disposeAsync())
 
 const table: TallyTable = {

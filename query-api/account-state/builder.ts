@@ -7,6 +7,7 @@ import {
 } from 'kafka/transactional-producer'
 import { backoffMs, pause } from 'service/backoff'
 import type { Log } from 'service/log'
+import { consumerNews } from '../consumer-news.ts'
 import type { ProjectionStatus } from '../status.ts'
 import { offsetFault, type StopReason } from '../stop-reason.ts'
 import { foldStates, RecentHeads } from './latest.ts'
@@ -105,20 +106,7 @@ class Builder {
         signal,
         onAssigned: (partitions, assignment) => this.#inTurn(partitions, assignment),
         onBatch: (batch) => this.#write(batch),
-        onAlive: () => (status.aliveAtMs = performance.now()),
-        onRestart: ({ failures, waitMs, error }) => {
-          status.trouble = `consuming failed: ${String(error)}`
-          log[failures > 3 ? 'error' : 'warn'](
-            {
-              event: 'consumer_restarts',
-              projection: status.projection,
-              failures,
-              waitMs,
-              err: error,
-            },
-            `consuming ${status.topic} failed and is tried again in ${waitMs} ms`,
-          )
-        },
+        ...consumerNews(status, log),
       })
     } finally {
       await this.#begun

@@ -3,16 +3,15 @@ import { topicOffsets } from 'kafka/admin'
 import { partitionOf } from 'kafka/partition'
 import { truncateTopic } from 'kafka/test-topics'
 import { testBrokers, testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
-import { projectorSessionSettings } from '../projector.ts'
 import { type Feed, openFeed } from '../quarantine/feed.ts'
 import { openTestFeed } from '../quarantine/test-feed.ts'
 import type { ProjectionStatus } from '../status.ts'
 import { historyOf, interleave } from '../test-events.ts'
 import { spawnProjector } from '../test-faults.ts'
 import { isFoldOf, openTestPipe, patient, quarantined } from '../test-pipe.ts'
+import { openProjectorPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 import { askForRepair } from './stops.ts'
 
@@ -20,16 +19,7 @@ const brokers = testBrokers()
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
 const url = databases.read('sluice_projector')
-const pool = cleanup.use(
-  openPool({
-    url,
-    applicationName: 'test',
-    maxConnections: 12,
-    settings: projectorSessionSettings,
-    pipeline: true,
-    onError: () => {},
-  }),
-)
+const pool = cleanup.use(openProjectorPool(databases, { maxConnections: 12 }))
 const commandApi = cleanup.use(await openTestFeed(databases))
 const feed = openFeed(commandApi)
 afterAll(() => cleanup.disposeAsync())

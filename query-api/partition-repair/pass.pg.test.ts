@@ -1,14 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { partitionOf } from 'kafka/partition'
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { openLog } from 'service/log'
 import { afterAll, afterEach, expect, test } from 'vitest'
 import { accounts } from '../projections/accounts.ts'
 import { applyChunk } from '../chunk.ts'
 import { ensureOffsets, readOffsets } from '../offsets.ts'
-import { projectorSessionSettings } from '../projector.ts'
 import { putEntries } from '../quarantine/entries.ts'
 import { type Feed, openFeed } from '../quarantine/feed.ts'
 import { repairAccount } from '../quarantine/repair.ts'
@@ -20,19 +18,11 @@ import { consumed, eventRow, historyOf } from '../test-events.ts'
 import { isFoldOf, quarantined } from '../test-pipe.ts'
 import { repairPartitions } from './pass.ts'
 import { putStop, readStops, type Stop } from './stops.ts'
+import { openProjectorPool } from '../test-pools.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const pool = cleanup.use(
-  openPool({
-    url: databases.read('sluice_projector'),
-    applicationName: 'test',
-    maxConnections: 6,
-    settings: projectorSessionSettings,
-    pipeline: true,
-    onError: () => {},
-  }),
-)
+const pool = cleanup.use(openProjectorPool(databases, { maxConnections: 6 }))
 const commandApi = cleanup.use(await openTestFeed(databases))
 const realFeed = openFeed(commandApi)
 afterAll(() => cleanup.disposeAsync())

@@ -1,25 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
 import { accounts } from './accounts.ts'
 import type { ProjectedEvent } from '../projection.ts'
-import { projectorSessionSettings } from '../projector.ts'
 import { eventRow, outboxRow, projected, timeOf } from '../test-events.ts'
+import { openProjectorPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const pool = cleanup.use(
-  openPool({
-    url: databases.read('sluice_projector'),
-    applicationName: 'test',
-    maxConnections: 4,
-    settings: projectorSessionSettings,
-    pipeline: true,
-    onError: () => {},
-  }),
-)
+const pool = cleanup.use(openProjectorPool(databases))
 afterAll(() => cleanup.disposeAsync())
 
 const apply = (events: readonly ProjectedEvent[]) =>

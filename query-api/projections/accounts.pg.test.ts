@@ -1,25 +1,16 @@
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
 import { findAccount } from './accounts-reads.ts'
 import { accounts } from './accounts.ts'
 import type { ProjectedEvent } from '../projection.ts'
-import { projectorSessionSettings } from '../projector.ts'
 import { eventRow, historyOf, interleave, outboxRow, projected, timeOf } from '../test-events.ts'
+import { openProjectorPool, openReaderPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
-const pool = cleanup.use(
-  openPool({
-    ...connection,
-    url: databases.read('sluice_projector'),
-    settings: projectorSessionSettings,
-    pipeline: true,
-  }),
-)
-const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+const pool = cleanup.use(openProjectorPool(databases))
+const reader = cleanup.use(openReaderPool(databases))
 afterAll(() => cleanup.disposeAsync())
 
 const apply = (events: readonly ProjectedEvent[]) =>

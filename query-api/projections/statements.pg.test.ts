@@ -1,9 +1,8 @@
 import fc from 'fast-check'
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
 import type { ProjectedEvent } from '../projection.ts'
-import { projectorSessionSettings } from '../projector.ts'
+import { openProjectorPool, openReaderPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 import { balanceAt, type Clock, openingAt } from './statements-queries.ts'
 import { statements } from './statements.ts'
@@ -11,16 +10,8 @@ import { historyFrom, signedAmount, type Step } from './test-movements.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
-const pool = cleanup.use(
-  openPool({
-    ...connection,
-    url: databases.read('sluice_projector'),
-    settings: projectorSessionSettings,
-    pipeline: true,
-  }),
-)
-const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+const pool = cleanup.use(openProjectorPool(databases))
+const reader = cleanup.use(openReaderPool(databases))
 afterAll(() => cleanup.disposeAsync())
 
 const apply = (events: readonly ProjectedEvent[]) =>

@@ -1,10 +1,9 @@
 import fc from 'fast-check'
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import { afterAll, expect, test } from 'vitest'
 import type { ProjectedEvent } from '../projection.ts'
-import { projectorSessionSettings } from '../projector.ts'
 import { historyOf, outboxRow, projected, timeOf } from '../test-events.ts'
+import { openProjectorPool, openReaderPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 import { putTiersInForce } from './tiers-change.ts'
 import { type Edges, rangeOf, tierOf } from './tiers-edges.ts'
@@ -13,19 +12,8 @@ import { tiers } from './tiers.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const connection = { applicationName: 'test', onError: () => {} }
-const pool = cleanup.use(
-  openPool({
-    ...connection,
-    maxConnections: 16,
-    url: databases.read('sluice_projector'),
-    settings: projectorSessionSettings,
-    pipeline: true,
-  }),
-)
-const reader = cleanup.use(
-  openPool({ ...connection, maxConnections: 4, url: databases.read('sluice_query') }),
-)
+const pool = cleanup.use(openProjectorPool(databases, { maxConnections: 16 }))
+const reader = cleanup.use(openReaderPool(databases))
 afterAll(() => cleanup.disposeAsync())
 
 const apply = (events: readonly ProjectedEvent[]) =>

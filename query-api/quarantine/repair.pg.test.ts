@@ -1,11 +1,10 @@
 import { testDatabases } from 'local-stack/test-databases'
-import { openPool } from 'migrations/database'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
 import { accounts } from '../projections/accounts.ts'
 import { applyChunk, type ChunkOutcome } from '../chunk.ts'
-import { projectorSessionSettings } from '../projector.ts'
 import { consumed, eventRow, historyOf, projected, unstorableBalance } from '../test-events.ts'
+import { openProjectorPool, openReaderPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 import { findEntry } from './entries.ts'
 import { type Feed, openFeed } from './feed.ts'
@@ -14,12 +13,8 @@ import { openTestFeed } from './test-feed.ts'
 
 const cleanup = new AsyncDisposableStack()
 const databases = cleanup.use(await testDatabases())
-const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
-const url = databases.read('sluice_projector')
-const pool = cleanup.use(
-  openPool({ ...connection, url, settings: projectorSessionSettings, pipeline: true }),
-)
-const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+const pool = cleanup.use(openProjectorPool(databases))
+const reader = cleanup.use(openReaderPool(databases))
 const commandApi = cleanup.use(await openTestFeed(databases))
 const feed = openFeed(commandApi)
 afterAll(() => cleanup.disposeAsync())
