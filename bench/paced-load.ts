@@ -9,6 +9,8 @@ type PacedInput = {
   queryPort: number
   accessKey: string
   accountPrefix: string
+  /** That an account has after its deposit. */
+  version: number
   perSecond: number
   /** Deposits in all, on accounts 0 up to here. */
   deposits: number
@@ -85,12 +87,13 @@ async function depositAndRead(
   })
   if (deposit.status !== 201) throw new Error(`answered ${deposit.status}: ${deposit.body}`)
   const token = headerOf(deposit.head, 'Consistency-Token') ?? ''
+  const wanted = `"version":${input.version},`
   const read = async (headers: string) => {
     const begunMs = performance.now()
     const path = `/accounts/${account}`
     const answer = await pool.send(input.queryPort, { method: 'GET', path, headers })
     const stale = answer.head.includes('\r\nConsistency: stale')
-    if (answer.status !== 200 || stale || !answer.body.includes('"version":2')) {
+    if (answer.status !== 200 || stale || !answer.body.includes(wanted)) {
       throw new Error(`not fresh: ${answer.status} ${answer.body}`)
     }
     return performance.now() - begunMs

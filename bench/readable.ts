@@ -23,6 +23,8 @@ export type ReadableOptions = {
 const perSecond = 200
 const warmUpSeconds = 3
 const accountPrefix = 'paced-'
+/** Of each account: opened, its opening deposit, the deposit that is measured. */
+const versions = 3
 
 /** Throws `violation`. */
 export async function measureReadable(options: ReadableOptions): Promise<Figure[]> {
@@ -80,6 +82,7 @@ async function readOnce(options: ReadableOptions, round: number, samples: Sample
       queryPort: ports.queryApi,
       accessKey: servers.accessKey,
       accountPrefix,
+      version: versions,
       perSecond,
       deposits,
       warmUp,
@@ -97,7 +100,7 @@ async function readOnce(options: ReadableOptions, round: number, samples: Sample
     samples.add(`${name} p99`, percentile(sorted, 0.99))
   }
   await checkLedger(databases.write())
-  await checkVersions(servers.brokers, 'account-events', { accounts: deposits, versions: 2 })
+  await checkVersions(servers.brokers, 'account-events', { accounts: deposits, versions })
 }
 
 async function openAccounts(
@@ -140,12 +143,14 @@ async function commitToRowMs(
   const written = await write.query<Row>(
     `select account_id as id, version::int as version,
         (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000)::float8 as ms
-      from ledger.account_events where version = 2`,
+      from ledger.account_events where version = $1`,
+    [versions],
   )
   const projected = await read.query<Row>(
     `select id, version::int as version,
         (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000)::float8 as ms
-      from read.accounts where version = 2`,
+      from read.accounts where version = $1`,
+    [versions],
   )
   mustEqual('deposits recorded', written.rows.length, deposits)
   mustEqual('deposits projected', projected.rows.length, deposits)
