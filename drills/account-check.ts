@@ -1,6 +1,14 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Finding } from './findings.ts'
-import type { Entry, LedgerAccount, LedgerEvent, OutboxRow, ReadAccount } from './tables.ts'
+import { checkHolds } from './hold-check.ts'
+import type {
+  Entry,
+  LedgerAccount,
+  LedgerEvent,
+  LedgerHold,
+  OutboxRow,
+  ReadAccount,
+} from './tables.ts'
 
 // I4, I5 and I6: the events folded anew, against the account rows of both sides and the double
 // entry. The fold knows event types by name and amounts by field; it shares nothing with either side.
@@ -8,7 +16,6 @@ import type { Entry, LedgerAccount, LedgerEvent, OutboxRow, ReadAccount } from '
 type Fold = {
   version: bigint
   balance: bigint
-  /** Of holds no event is known here yet: nothing may be held. */
   held: bigint
   overdraftLimit: bigint
   status: string
@@ -28,6 +35,7 @@ export type AccountInput = {
   events: readonly LedgerEvent[]
   accounts: readonly LedgerAccount[]
   entries: readonly Entry[]
+  holds: readonly LedgerHold[]
   readAccounts: readonly ReadAccount[]
 }
 
@@ -36,7 +44,7 @@ export function checkAccounts(input: AccountInput): {
   /** Minor units by which the read side's money differs from the write side's. */
   moneyDrift: bigint
 } {
-  const { events, accounts, readAccounts, entries, outbox } = input
+  const { events, accounts, readAccounts, entries, holds, outbox } = input
   const findings: Finding[] = []
   const report = (promise: Finding['promise'], what: string) => findings.push({ promise, what })
   const folds = foldAll(events, report)
@@ -44,6 +52,7 @@ export function checkAccounts(input: AccountInput): {
   checkWriteSide(accounts, folds, report)
   checkReadSide(readAccounts, folds, report)
   checkEntries(entries, accounts, report)
+  findings.push(...checkHolds(holds, events))
   const sum = (rows: readonly { ledger_balance: string }[]) =>
     rows.reduce((total, row) => total + BigInt(row.ledger_balance), 0n)
   const drift = sum(readAccounts) - sum(accounts)
@@ -77,6 +86,9 @@ function newFold(): Fold {
 
 type Payload = {
   amount?: string
+  /** Of a capture: the rest of the hold. */
+  released?: string
+  direction?: string
   overdraftLimit?: string
   owner?: string
   currency?: string
@@ -95,7 +107,7 @@ function applyEvent(fold: Fold, event: LedgerEvent, report: Report): void {
   const said = [ledgerBalance, held, available, status].join()
   const folded = [fold.balance, fold.held, availableOf(fold), fold.status].join()
   if (said !== folded) report('I5', `${name} says ${said}, the fold says ${folded}`)
-  if (fold.balance + fold.overdraftLimit < 0n) report('I6', `${name} is below its limit`)
+  if (availableOf(fold) < 0n) report('I6', `${name} is below its limit`)
 }
 
 /** False of a type that is not known here. */
@@ -116,6 +128,20 @@ function changeFold(fold: Fold, type: string, payload: Payload): boolean {
     case 'FundsTransferredOut.v1':
       fold.balance -= BigInt(amount)
       return true
+    case 'TransactionReversed.v1':
+      fold.balance += payload.direction === 'credit' ? BigInt(amount) : -BigInt(amount)
+      return true
+    case 'HoldPlaced.v1':
+      fold.held += BigInt(amount)
+      return true
+    case 'HoldCaptured.v1':
+      fold.balance -= BigInt(amount)
+      fold.held -= BigInt(amount) + BigInt(payload.released ?? '')
+      return true
+    case 'HoldReleased.v1':
+    case 'HoldExpired.v1':
+      fold.held -= BigInt(amount)
+      return true
     case 'AccountDetailsUpdated.v1':
       Object.assign(fold, { owner, metadata })
       return true
@@ -130,6 +156,9 @@ function changeFold(fold: Fold, type: string, payload: Payload): boolean {
       return true
     case 'AccountClosed.v1':
       fold.status = 'closed'
+      return true
+    case 'AccountReopened.v1':
+      fold.status = 'open'
       return true
     default:
       return false

@@ -2,7 +2,19 @@ import { randomUUID } from 'node:crypto'
 import { waitUntil } from 'local-stack'
 import pg from 'pg'
 import { pause } from 'service/backoff'
-import { type Command, newCommand, newTransfer, send } from './commands.ts'
+import {
+  type Answer,
+  type Command,
+  type KnownHold,
+  type KnownMove,
+  newBatch,
+  newCapture,
+  newCommand,
+  newRelease,
+  newReversal,
+  newTransfer,
+  send,
+} from './commands.ts'
 import type { HistoryEntry, Outcome } from './history.ts'
 import { type Random, zipf } from './random.ts'
 import { type Transfer, transfer } from './transfers.ts'
@@ -26,6 +38,8 @@ export type HeldTransfer = AsyncDisposable & {
 const opening = 100_000n
 /** Half a second's worth: beyond it this process would be busier than what it puts load on. */
 const inFlightLimit = 100
+/** Of what answers told of, and a later command may be about. */
+const rememberedLimit = 500
 
 /**
  * An open loop: commands leave when they are due, whether or not those before them were answered, as
@@ -44,6 +58,9 @@ export class Load {
   readonly #accounts: string[]
   readonly #hot: () => number
   readonly #commands = new Map<string, Command>()
+  readonly #holds: KnownHold[] = []
+  readonly #moves: KnownMove[] = []
+  readonly #frozen: string[] = []
   readonly #pool: pg.Pool
   readonly #stop = new AbortController()
   readonly #inFlight = new Set<Promise<unknown>>()
@@ -75,8 +92,8 @@ export class Load {
   }
 
   /**
-   * Sends no more, waits for what is on its way, and resolves every unknown by its key. Throws what
-   * made a command impossible.
+   * Sends no more, waits for what is on its way, resolves every unknown by its key, and waits until the
+   * timer has ended what expires. Throws what made a command impossible.
    */
   async finish(): Promise<void> {
     this.#stop.abort()
@@ -86,6 +103,7 @@ export class Load {
     for (const entry of this.history) {
       if (entry.final === 'unknown') await this.#resolve(entry)
     }
+    await waitUntil(() => this.#noneExpires(), { what: 'every short hold to expire' })
     await this.#pool.end()
   }
 
@@ -104,9 +122,10 @@ export class Load {
       },
       { what: 'a command to be accepted', deadlineMs: limitMs },
     ).finally(() => {
-      const { outcome: final, ...said } = answer
+      const { outcome: final } = answer
       const { key, kind, account, amount } = command
-      this.history.push({ key, kind, account, amount, sentMs, first, final, ...said })
+      const { status, version } = answer
+      this.history.push({ key, kind, account, amount, sentMs, first, final, status, version })
       this.#commands.set(key, command)
     })
     return command.account
@@ -179,20 +198,58 @@ export class Load {
     const random = this.#random
     const account = this.#accounts[this.#hot()]!
     const chance = random.next()
-    if (chance < 0.2) return this.#send(this.#transferFrom(account))
-    if (chance < 0.6) {
-      return this.#send(newCommand('deposit', account, BigInt(random.between(1, 5_000))))
-    }
-    if (chance < 0.92) {
+    const amount = BigInt(random.between(1, 4_000))
+    if (chance < 0.2) return this.#send(newTransfer(account, this.#other(account), amount))
+    if (chance < 0.46) return this.#send(newCommand('deposit', account, amount))
+    if (chance < 0.66) {
       // Now and then more than there is.
-      const most = random.next() < 0.05 ? 100_000_000 : 4_000
-      return this.#send(newCommand('withdraw', account, BigInt(random.between(1, most))))
+      const most = random.next() < 0.05 ? 100_000_000n : amount
+      return this.#send(newCommand('withdraw', account, most))
     }
+    if (chance < 0.74) return this.#send(newCommand('hold', account, amount))
+    if (chance < 0.8) return this.#send(this.#holdEnd() ?? newCommand('hold', account, amount))
+    if (chance < 0.84) return this.#send(this.#reversal() ?? newCommand('deposit', account, amount))
+    if (chance < 0.87) return this.#send(newBatch(account, this.#other(account), amount))
+    if (chance < 0.89) return this.#send(newCommand('details', account, amount))
+    if (chance < 0.91) return this.#send(newCommand('limit', account, amount))
+    if (chance < 0.92) return this.#send(this.#freezing())
     // With money on it this is refused; of those opened empty some are closed.
-    if (chance < 0.96) return this.#send(newCommand('close', this.#closable(account), 0n))
+    if (chance < 0.95) return this.#send(newCommand('close', this.#closable(account), 0n))
+    if (chance < 0.96) return this.#send(newCommand('reopen', this.#closable(account), 0n))
     this.#opened += 1
     const empty = random.next() < 0.5
     return this.#send(newCommand('open', `extra-${this.#opened}`, empty ? 0n : 1_000n))
+  }
+
+  #other(account: string): string {
+    return this.#random.pick(this.#accounts.filter((id) => id !== account))
+  }
+
+  /** Of a hold captured in part the rest is free again; some are asked of twice, or have expired. */
+  #holdEnd(): Command | undefined {
+    const hold = this.#remembered(this.#holds)
+    if (hold === undefined) return undefined
+    if (this.#random.next() < 0.4) return newRelease(hold)
+    return newCapture(hold, this.#random.next() < 0.5 ? hold.amount : (hold.amount + 1n) / 2n)
+  }
+
+  #reversal(): Command | undefined {
+    const moved = this.#remembered(this.#moves)
+    return moved === undefined ? undefined : newReversal(moved)
+  }
+
+  /** Mostly it stays, so that another command is about it too, at the same time or later. */
+  #remembered<T>(known: T[]): T | undefined {
+    if (known.length === 0) return undefined
+    const at = this.#random.between(0, known.length - 1)
+    return this.#random.next() < 0.2 ? known[at] : known.splice(at, 1)[0]
+  }
+
+  /** Few at a time, so that most of the load is not refused for it. */
+  #freezing(): Command {
+    const frozen = this.#frozen.length < 3 ? undefined : this.#frozen.shift()
+    if (frozen !== undefined) return newCommand('unfreeze', frozen, 0n)
+    return newCommand('freeze', this.#random.pick(this.#accounts), 0n)
   }
 
   #closable(account: string): string {
@@ -204,14 +261,23 @@ export class Load {
     this.#commands.set(command.key, command)
     const sentMs = Date.now()
     const startedMs = performance.now()
-    const { outcome, ...said } = await send(this.#options.commandUrl, command)
+    const { said, ...answer } = await send(this.#options.commandUrl, command)
     this.waits.push({ sentMs, tookMs: performance.now() - startedMs })
-    this.#keep(command, { sentMs, outcome, ...said })
+    this.#keep(command, { sentMs, ...answer })
+    if (said !== undefined) this.#learn(command, said)
   }
 
-  #transferFrom(account: string): Command {
-    const to = this.#random.pick(this.#accounts.filter((id) => id !== account))
-    return newTransfer(account, to, BigInt(this.#random.between(1, 3_000)))
+  #learn({ kind, account, to, amount }: Command, said: NonNullable<Answer['said']>): void {
+    const remember = <T>(known: T[], one: T) => {
+      if (known.length < rememberedLimit) known.push(one)
+    }
+    const { hold, transactionId } = said
+    if (kind === 'freeze') this.#frozen.push(account)
+    else if (kind === 'hold' && hold !== undefined) {
+      remember(this.#holds, { id: hold.id, account, amount })
+    } else if (transactionId !== undefined && kind !== 'reverse') {
+      remember(this.#moves, { transactionId, account, ...(to === undefined ? {} : { to }), amount })
+    }
   }
 
   async #pay(order: Omit<Transfer, 'key'>): Promise<Outcome> {
@@ -248,6 +314,14 @@ export class Load {
       },
       { what: 'an unknown outcome to be resolved', deadlineMs: 30_000 },
     ).catch(() => {}) // It stays unknown, and the checker says so.
+  }
+
+  /** Only of short holds the time is near. */
+  async #noneExpires(): Promise<boolean> {
+    const { rows } = await this.#pool.query(
+      `select from ledger.holds where status = 'active' and expires_at < now() + '1 hour' limit 1`,
+    )
+    return rows.length === 0
   }
 
   /** What no command made cannot be sent again: once nothing runs any more, its rows tell. */

@@ -4,6 +4,7 @@ import { controls as allControls } from './controls.ts'
 import type { DrillResult, InflictedFault, Size } from './drill.ts'
 import { schedule } from './faults.ts'
 import { promises, type PromiseNumber } from './findings.ts'
+import { commandKinds } from './history.ts'
 import { seededRandom } from './random.ts'
 
 const relayKillsWanted = 20
@@ -82,8 +83,6 @@ function neverRun(controls: readonly ControlResult[]): string[] {
     .filter(({ name }) => !controls.some((control) => control.name === name))
     .map(({ name }) => `control not run: ${name}`)
 }
-
-const commandKinds = ['open', 'deposit', 'withdraw', 'close', 'transfer'] as const
 
 /** Of a kind that nobody's was accepted of, nothing was shown. */
 function neverAccepted({ history }: DrillResult): string[] {

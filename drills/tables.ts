@@ -23,6 +23,8 @@ export type LedgerEvent = {
   version: string
   id: string
   type: string
+  /** RFC 3339 in UTC. */
+  time: string
   payload: string
   correlationid: string
   outbox_position: string
@@ -53,11 +55,14 @@ export type Entry = {
   amount: string
 }
 
+export type LedgerHold = { id: string; account_id: string; amount: string; status: string }
+
 export type Tables = {
   outbox: OutboxRow[]
   events: LedgerEvent[]
   accounts: LedgerAccount[]
   entries: Entry[]
+  holds: LedgerHold[]
   readAccounts: ReadAccount[]
   progress: SavedProgress
 }
@@ -93,13 +98,18 @@ export async function readTables(
     events: await ask<LedgerEvent>(
       writeUrl,
       `select account_id, version, id, type, payload::text as payload, correlationid,
-              outbox_position
+              outbox_position, to_char(occurred_at at time zone 'UTC',
+                'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as time
          from ledger.account_events order by account_id, version`,
     ),
     accounts: await ask<LedgerAccount>(writeUrl, `select ${accountColumns} from ledger.accounts`),
     entries: await ask<Entry>(
       writeUrl,
       `select transaction_id, account_id, account_version, currency, amount from ledger.entries`,
+    ),
+    holds: await ask<LedgerHold>(
+      writeUrl,
+      `select id, account_id, amount, status from ledger.holds`,
     ),
     readAccounts: await ask<ReadAccount>(
       readUrl,

@@ -1,12 +1,25 @@
 import { randomUUID } from 'node:crypto'
 import type { CommandKind, HistoryEntry } from './history.ts'
 import type { Quarantined } from './quarantine-log.ts'
-import type { Entry, LedgerAccount, LedgerEvent, OutboxRow, ReadAccount } from './tables.ts'
+import type {
+  Entry,
+  LedgerAccount,
+  LedgerEvent,
+  LedgerHold,
+  OutboxRow,
+  ReadAccount,
+} from './tables.ts'
 import type { TopicRecord } from './topic-reader.ts'
 
 // What a drill would find if all went well, told event by event.
 
-type Said = { balance?: number; available?: number; status?: string; [field: string]: unknown }
+type Said = {
+  balance?: number
+  held?: number
+  available?: number
+  status?: string
+  [field: string]: unknown
+}
 
 const opening = {
   owner: 'Ada',
@@ -20,9 +33,10 @@ const opening = {
 /** An event of an account, such as `a@2`, with what it says of the account after it. */
 export function outboxRow(position: number, name: string, type: string, said: Said): OutboxRow {
   const [account = '', version = ''] = name.split('@')
-  const { balance = 0, available = balance, status = 'open', ...fields } = said
+  const { balance = 0, held = 0, available = balance - held, status = 'open', ...fields } = said
   const usual = type === 'AccountOpened.v1' ? opening : { amount: '10' }
-  const after = { ledgerBalance: String(balance), held: '0', available: String(available), status }
+  const [ledgerBalance, kept, free] = [balance, held, available].map(String)
+  const after = { ledgerBalance, held: kept, available: free, status }
   return {
     position: String(position),
     id: randomUUID(),
@@ -69,6 +83,7 @@ function eventOf(row: OutboxRow): LedgerEvent {
     version: row.aggregateversion,
     id: row.id,
     type: row.type,
+    time: row.time,
     payload: row.payload,
     correlationid: row.correlationid,
     outbox_position: row.position,
@@ -101,6 +116,7 @@ function emptyStory() {
       events: [] as LedgerEvent[],
       accounts: [] as LedgerAccount[],
       entries: [] as Entry[],
+      holds: [] as LedgerHold[],
       readAccounts: [] as ReadAccount[],
       progress: { next: 1n, gaps: [] as (readonly [bigint, bigint])[] },
     },
@@ -123,10 +139,10 @@ export function tell(told: Story, row: OutboxRow, changes: Partial<LedgerAccount
     rows.find((each) => each.id === id),
   )
   const { after } = JSON.parse(row.payload) as { after: Record<string, string> }
-  const { ledgerBalance: balance = '0', available = '0', status = 'open' } = after
+  const { ledgerBalance: balance = '0', held, available = '0', status = 'open' } = after
   const amount = String(BigInt(balance) - BigInt(own?.ledger_balance ?? 0))
   if (amount !== '0') addEntries(tables.entries, row, amount)
-  const state = { ledger_balance: balance, status, version, ...changes }
+  const state = { ledger_balance: balance, held, status, version, ...changes }
   Object.assign(own ?? {}, state)
   Object.assign(read ?? {}, state, { available, last_event_id: row.id })
   tables.outbox.push(row)
@@ -176,6 +192,52 @@ export function story(): Story {
   told.history.push(command('open', 1, 'a@1'), command('deposit', 4, 'a@2'))
   told.history.push(command('deposit', 5, 'a@3'), command('open', 2, 'b@1'))
   return told
+}
+
+const [capturedHold, expiredHold] = ['hold-1', 'hold-2']
+const soon = '2026-11-21T08:00:01.000Z'
+const past = '2026-11-21T08:00:00.120Z'
+
+/**
+ * The same, and then of a's 20 one hold of 10 captured for 4, one of 5 expired, and the capture
+ * reversed.
+ */
+export function storyWithHolds(): Story {
+  const told = story()
+  const { holds } = told.tables
+  const placed = { holdId: capturedHold, amount: '10', expiresAt: soon, balance: 20, held: 10 }
+  tell(told, outboxRow(6, 'a@4', 'HoldPlaced.v1', placed))
+  const taken = { holdId: capturedHold, amount: '4', released: '6', balance: 16, held: 0 }
+  tell(told, outboxRow(7, 'a@5', 'HoldCaptured.v1', taken))
+  const second = { holdId: expiredHold, amount: '5', expiresAt: past, balance: 16, held: 5 }
+  tell(told, outboxRow(8, 'a@6', 'HoldPlaced.v1', second))
+  const over = { holdId: expiredHold, amount: '5', balance: 16, held: 0 }
+  tell(told, outboxRow(9, 'a@7', 'HoldExpired.v1', over))
+  const back = { reversedTransactionId: 't-key-7', direction: 'credit', amount: '4', balance: 20 }
+  tell(told, outboxRow(10, 'a@8', 'TransactionReversed.v1', back))
+  holds.push({ id: capturedHold, account_id: 'a', amount: '10', status: 'captured' })
+  holds.push({ id: expiredHold, account_id: 'a', amount: '5', status: 'expired' })
+  told.history.push(command('hold', 6, 'a@4'), { ...command('capture', 7, 'a@5'), amount: 4n })
+  told.history.push({ ...command('hold', 8, 'a@6'), amount: 5n })
+  told.history.push({ ...command('reverse', 10, 'a@8'), amount: 4n })
+  return told
+}
+
+/** Changes what an event says, by its version on a; the record says so too. */
+export function resay({ tables, records }: Story, version: number, said: object): void {
+  const found = [
+    tables.events.find((event) => event.account_id === 'a' && event.version === String(version)),
+    tables.outbox.find(
+      (row) => row.aggregateid === 'a' && row.aggregateversion === String(version),
+    ),
+  ]
+  const payload = JSON.stringify({ ...JSON.parse(found[0]!.payload), ...said })
+  for (const each of found) each!.payload = payload
+  for (const record of records) {
+    const isIts = (header: readonly [string, unknown]) =>
+      header[0] === 'id' && header[1] === found[0]!.id
+    if (record.headers.some(isIts)) record.value = payload
+  }
 }
 
 /** The same, and then 10 from a to b by one command. */

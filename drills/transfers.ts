@@ -21,6 +21,7 @@ export type Transfer = {
 type AccountRow = {
   id: string
   status: string
+  frozen: string | null
   ledger_balance: string
   held: string
   overdraft_limit: string
@@ -91,11 +92,12 @@ function isPassing(error: unknown): boolean {
   )
 }
 
-/** Undefined when it is refused: an account is missing or closed, or has too little. */
+/** Undefined when it is refused: an account is missing, closed or frozen, or has too little. */
 function eventsOf(order: Transfer, rows: readonly AccountRow[]) {
   const { key, from, to, amount, reference = 'transfer' } = order
   const [payer, payee] = [from, to].map((id) => rows.find((row) => row.id === id))
   if (payer?.status !== 'open' || payee?.status !== 'open') return undefined
+  if (payer.frozen !== null || payee.frozen !== null) return undefined
   if (availableOf(payer) < amount) return undefined
   const [transactionId, transferId] = [randomUUID(), randomUUID()]
   const at = new Date().toISOString()
