@@ -21,7 +21,8 @@ export type ReadableOptions = {
 }
 
 const perSecond = 200
-const warmUpSeconds = 3
+/** Compilers of four processes have to be done by then. */
+const warmUpSeconds = 15
 const accountPrefix = 'paced-'
 /** Of each account: opened, its opening deposit, the deposit that is measured. */
 const versions = 3
