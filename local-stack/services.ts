@@ -16,7 +16,7 @@ export type ServiceName = (typeof serviceNames)[number]
  * it, and collecting takes a third of the CPU. docker-compose.yml must say the same.
  */
 export const nodeFlags: Partial<Record<ServiceName, readonly string[]>> = {
-  'outbox-relay': ['--max-semi-space-size=16', '--max-old-space-size=128'],
+  'outbox-relay': ['--max-semi-space-size=8', '--max-old-space-size=128'],
 }
 
 type ServiceOptions = {

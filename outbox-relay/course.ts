@@ -36,6 +36,8 @@ export class Course {
   readonly #looking: Promise<void>
   #row: CourseRow
   #goal: Mode
+  /** The mode whose own sender sends; null on the way there. */
+  #sending: Mode | null = null
   #left = new AbortController()
   #refusal: string | null = null
 
@@ -62,12 +64,11 @@ export class Course {
     lease.assertHeld()
   }
 
-  /** The goal's own sender sends. */
-  async arrived(): Promise<void> {
-    const { db, lease } = this.#options
-    if (this.#row.switching?.to !== this.#goal) return
-    const finished = await finishSwitch(db, lease.epoch, this.#goal)
-    if (finished) this.#row = { ...this.#row, mode: this.#goal, switching: null }
+  /** The mode's own sender sends. */
+  async arrived(mode: Mode): Promise<void> {
+    if (mode !== this.#goal) return // It is to be left already.
+    this.#sending = mode
+    await this.#finish()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -96,7 +97,9 @@ export class Course {
         const row = await readCourse(db)
         if (row.epoch !== lease.epoch || ended.aborted) continue
         await this.#turn(row)
-        if (row.switching === null || performance.now() - toldMs < tellIntervalMs) continue
+        // Called off and asked for again between two looks: it is where it is to go, and has to say so.
+        await this.#finish()
+        if (this.#row.switching === null || performance.now() - toldMs < tellIntervalMs) continue
         toldMs = performance.now()
         await saveWaiting(db, lease.epoch, this.#refusal ?? this.#options.waitingFor())
       } catch {
@@ -105,10 +108,20 @@ export class Course {
     }
   }
 
+  async #finish(): Promise<void> {
+    const { db, lease } = this.#options
+    const { switching } = this.#row
+    if (switching === null || switching.to !== this.#sending) return
+    const mode = switching.to
+    const finished = await finishSwitch(db, lease.epoch, mode)
+    if (finished) this.#row = { ...this.#row, mode, switching: null }
+  }
+
   async #turn(row: CourseRow): Promise<void> {
     this.#row = row
     const goal = this.#goalOf(row)
     if (goal === this.#goal) return
+    this.#sending = null
     await this.step('leave')
     this.#goal = goal
     this.#left.abort(new Error(`the mode is to be ${goal}`))

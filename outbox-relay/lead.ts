@@ -51,6 +51,6 @@ async function leadOneMode(
   }
   sweep([])
   noteSource(notes, 'polling')
-  await course.arrived()
+  await course.arrived('polling')
   return await poll(leadership.polling)
 }

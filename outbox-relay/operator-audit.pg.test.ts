@@ -1,14 +1,11 @@
 import type { ApiRequest, Route } from 'service/route'
 import { expect, test } from 'vitest'
-import { saveWithHeld } from './parking-table.ts'
 import { newRelayState } from './relay-state.ts'
-import { readRelayRow, takeLease } from './relay-table.ts'
 import { newMaintenanceState } from './retention/maintenance.ts'
 import { watchPartitions } from './retention/partition-status.ts'
 import { relayRoutes } from './routes.ts'
 import { askForMode } from './switch-table.ts'
-import { testOutbox, type TestOutbox } from './test-outbox.ts'
-import type { OutboxRow } from './wire.ts'
+import { park, testOutbox, type TestOutbox } from './test-outbox.ts'
 
 // Every route that changes something, by what an operator asks of it and what is then to be in
 // outbox.audit. A new one fails the first test until it is here, and the second until it is written down.
@@ -67,29 +64,6 @@ const acts: Readonly<Record<string, Act>> = {
       after: entry({ releasing: true, events: 1 }),
     },
   },
-}
-
-/** As the relay does with an event that Kafka refuses, and the one behind it. */
-async function park({ pool }: TestOutbox): Promise<void> {
-  const epoch = (await takeLease(pool, 'relay-1', await readRelayRow(pool))) ?? ''
-  const rows = ['1', '2'].map((version): OutboxRow => [
-    version,
-    `0199f2a4-7c1e-7d3a-8b55-00000000000${version}`,
-    'account',
-    'a',
-    version,
-    'FundsDeposited.v1',
-    '2026-11-21T08:00:00.120001Z',
-    'urn:sluice:command-api',
-    '1.0',
-    'corr-1',
-    'cause-1',
-    '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
-    '{}',
-  ])
-  const refused = [{ row: rows[0]!, reason: 'MESSAGE_TOO_LARGE', recordBytes: 2_000_000 }]
-  const changes = { from: 1n, next: 3n, gaps: { closed: [], opened: [] }, held: { rows, refused } }
-  expect(await saveWithHeld(pool, { epoch, leader: 'relay-1' }, changes)).toBe(true)
 }
 
 function routesOf({ pool, cdcUrl }: TestOutbox): Route[] {

@@ -43,9 +43,9 @@ export function switchRoutes(db: Pool, config: Needs): Route[] {
       async handle(request) {
         requireOperator(request)
         const { mode, reason: why = null } = parsePart(modeBody, request.body)
+        if (mode === 'debezium') await requireNothingParked(db)
         const refusal = await whyNotNow(mode, config, request.signal)
         if (refusal !== undefined) throw problem('mode_unavailable', { detail: refusal })
-        if (mode === 'debezium') await requireNothingParked(db)
         await ask(db, { mode, actor: request.caller.name, reason: why })
         return course(db)
       },

@@ -10,8 +10,9 @@ import {
   openCursor,
 } from './cursor.ts'
 import { type Names, namesOf } from './names.ts'
+import { saveWithHeld } from './parking-table.ts'
 import type { Progress } from './progress.ts'
-import { readRelayRow } from './relay-table.ts'
+import { readRelayRow, takeLease } from './relay-table.ts'
 import type { OutboxRow } from './wire.ts'
 
 // What the tests with a database share: an outbox of their own, writers as the command side is one,
@@ -53,6 +54,30 @@ export async function testOutbox() {
 /** What a relay of this database would call its slots and connectors. */
 export async function testNames({ pool }: TestOutbox, epoch: string): Promise<Names> {
   return namesOf(pool, { epoch, row: await readRelayRow(pool) })
+}
+
+/** As the relay does with an event that Kafka refuses, and the one behind it. */
+export async function park({ pool }: TestOutbox): Promise<void> {
+  const epoch = (await takeLease(pool, 'relay-1', await readRelayRow(pool))) ?? ''
+  const rows = ['1', '2'].map((version): OutboxRow => [
+    version,
+    `0199f2a4-7c1e-7d3a-8b55-00000000000${version}`,
+    'account',
+    'a',
+    version,
+    'FundsDeposited.v1',
+    '2026-11-21T08:00:00.120001Z',
+    'urn:sluice:command-api',
+    '1.0',
+    'corr-1',
+    'cause-1',
+    '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    '{}',
+  ])
+  const refused = [{ row: rows[0]!, reason: 'MESSAGE_TOO_LARGE', recordBytes: 2_000_000 }]
+  const changes = { from: 1n, next: 3n, gaps: { closed: [], opened: [] }, held: { rows, refused } }
+  const saved = await saveWithHeld(pool, { epoch, leader: 'relay-1' }, changes)
+  if (!saved) throw new Error('somebody else leads')
 }
 
 export type Session = Awaited<ReturnType<typeof connect>>

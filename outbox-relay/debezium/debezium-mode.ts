@@ -152,7 +152,7 @@ async function begin(
   await course.step('begin')
   await resume({ url: connectUrl, signal: AbortSignal.any([lease.lost, stop]) }, connector)
   noteSource(notes, 'debezium')
-  await course.arrived()
+  await course.arrived('debezium')
 }
 
 function watch(

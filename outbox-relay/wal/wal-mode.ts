@@ -49,7 +49,7 @@ export async function leadByLog(
   })
   noteSource(notes, 'wal')
   try {
-    await course.arrived()
+    await course.arrived('wal')
     return await streamLog({
       entered,
       start,
