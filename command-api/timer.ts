@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { schedule, type RunCoordinator } from 'node-cron'
 import type { Pool, PoolClient } from 'pg'
 import type { Log } from 'service/log'
+import { onWallClock } from 'service/wall-clock'
 
 // Work that comes round, in one process at a time. Who works holds a lock of the database for as long
 // as it works: one that dies is followed at the next tick, and no clock decides. Work must bear being
@@ -24,13 +25,13 @@ export function startTimer(settings: TimerSettings): AsyncDisposable {
   let stopped = false
   const failed = (error: unknown) =>
     log.warn({ event: 'timer_failed', timer: name, err: error }, `${name} failed, and comes again`)
-  const task = schedule(
-    `*/${everySeconds} * * * * *`,
-    async () => {
-      running = stopped ? undefined : work().catch(failed)
-      await running
-    },
-    {
+  const run = async () => {
+    await running
+    running = stopped ? undefined : work().catch(failed)
+    await running
+  }
+  const ticking = onWallClock(() =>
+    schedule(`*/${everySeconds} * * * * *`, run, {
       name,
       noOverlap: true,
       distributed: true,
@@ -39,12 +40,12 @@ export function startTimer(settings: TimerSettings): AsyncDisposable {
       missedExecutionTolerance: everySeconds * 1_000,
       suppressMissedWarning: true,
       logger: { info: () => {}, warn: () => {}, debug: () => {}, error: failed },
-    },
+    }),
   )
   return {
     async [Symbol.asyncDispose]() {
       stopped = true
-      await task.destroy()
+      await ticking[Symbol.asyncDispose]()
       await running
     },
   }

@@ -2,6 +2,7 @@ import { openPool, type Pool, sqlStateOf } from 'migrations/database'
 import { createTask, type TaskOptions } from 'node-cron'
 import { backoffMs, orAborted, pause, settledWithin } from 'service/backoff'
 import type { Log } from 'service/log'
+import { onWallClock } from 'service/wall-clock'
 import { type Config, retentionOf } from '../config.ts'
 import type { Queryable } from '../text-query.ts'
 import { Election } from './election.ts'
@@ -172,12 +173,15 @@ export function openMaintenance(config: Config, notes: Notes): AsyncDisposable |
   let running: Promise<void> = Promise.resolve()
   const settings = retentionOf(config)
   const turn = { pool, election, settings, stop: stopped.signal, cutOff: cutOff.signal }
-  const run = () => (running = runOnce(turn, notes))
-  const task = createTask(schedule, run, { ...taskOptions(log), runCoordinator: election })
-  void task.start()
+  const run = () => (running = running.then(() => runOnce(turn, notes)))
+  const ticking = onWallClock(() => {
+    const task = createTask(schedule, run, { ...taskOptions(log), runCoordinator: election })
+    void task.start()
+    return task
+  })
   return {
     async [Symbol.asyncDispose]() {
-      await task.destroy()
+      await ticking[Symbol.asyncDispose]()
       stopped.abort()
       await settledWithin(running, patienceMs)
       cutOff.abort(new Error('maintenance is stopped'))
