@@ -11,6 +11,8 @@ export type ConnectorSettings = {
   /** The logical slot, which exists already. */
   slotName: string
   connectorName: string
+  /** What the producer itself refuses to send, in bytes; Kafka's default without. */
+  recordLimitBytes?: number
   /** Debezium's own batch sizes and waits instead of ours: what a benchmark compares with. */
   tuning?: 'debezium-defaults'
 }
@@ -57,7 +59,7 @@ const connectorPattern = /^[A-Za-z0-9_.-]{1,200}$/
  * names the setting and never repeats the URL.
  */
 export function connectorConfiguration(settings: ConnectorSettings): ConnectorConfiguration {
-  const { databaseUrl, slotName, connectorName, tuning } = settings
+  const { databaseUrl, slotName, connectorName, recordLimitBytes, tuning } = settings
   if (!slotPattern.test(slotName)) {
     throw invalid(`slot name ${JSON.stringify(slotName)}: lower case, digits and underscores only`)
   }
@@ -81,7 +83,11 @@ export function connectorConfiguration(settings: ConnectorSettings): ConnectorCo
     const path = url.searchParams.get(name)
     return path === null ? [] : [[`database.${name}`, path]]
   })
-  return Object.fromEntries([...filled, ...files]) as ConnectorConfiguration
+  const limit =
+    recordLimitBytes === undefined
+      ? []
+      : [['producer.override.max.request.size', String(recordLimitBytes)]]
+  return Object.fromEntries([...filled, ...limit, ...files]) as ConnectorConfiguration
 }
 
 /** Throws `connector_settings_invalid`. */

@@ -1,4 +1,4 @@
-import type { Admin, ITopicMetadata } from 'kafkajs'
+import kafkajs, { type Admin, type ITopicMetadata } from 'kafkajs'
 import { backoffMs, pause } from 'service/backoff'
 import { kafkaClient, type KafkaLog } from './client.ts'
 import { KafkaError, protocolErrorOf } from './errors.ts'
@@ -171,6 +171,29 @@ export async function describeTopic(
   } finally {
     await admin.close()
   }
+}
+
+/**
+ * `max.message.bytes` of the topic that takes least, of those that exist; undefined when none does.
+ * Throws what the library throws when no broker answers.
+ */
+export async function recordLimitOf(question: {
+  brokers: readonly string[]
+  topics: readonly string[]
+}): Promise<number | undefined> {
+  return await withAdmin(question, async (admin) => {
+    const existing = new Set(await admin.listTopics())
+    const topics = question.topics.filter((name) => existing.has(name))
+    if (topics.length === 0) return undefined
+    const type = kafkajs.ConfigResourceTypes.TOPIC
+    const configNames = ['max.message.bytes']
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: topics.map((name) => ({ type, name, configNames })),
+    })
+    const limits = resources.flatMap(({ configEntries }) => configEntries)
+    return Math.min(...limits.map(({ configValue }) => Number(configValue)))
+  })
 }
 
 async function withAdmin<T>(

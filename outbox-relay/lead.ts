@@ -13,7 +13,7 @@ import { leadByLog, type WalHistory } from './wal/wal-mode.ts'
 // before is confirmed: what comes twice comes in order.
 
 export type Leading = {
-  config: Pick<Config, 'CDC_DATABASE_URL' | 'CONNECT_URL' | 'RELAY_STANDSTILL_MS'>
+  config: Pick<Config, 'CDC_DATABASE_URL' | 'CONNECT_URL' | 'KAFKA_BROKERS' | 'RELAY_STANDSTILL_MS'>
   history: WalHistory
 }
 
@@ -42,8 +42,8 @@ async function leadOneMode(
   if (goal === 'debezium' && cdcUrl !== undefined && connectUrl !== undefined) {
     // The way to a connector begins by it.
     sweep([names.slot, names.connector], sweepIntervalMs)
-    const standstillMs = config.RELAY_STANDSTILL_MS
-    return await leadByConnector(leadership, { cdcUrl, connectUrl, standstillMs })
+    const { RELAY_STANDSTILL_MS: standstillMs, KAFKA_BROKERS: brokers } = config
+    return await leadByConnector(leadership, { brokers, cdcUrl, connectUrl, standstillMs })
   }
   if (goal === 'wal' && cdcUrl !== undefined) {
     sweep([names.walSlot])

@@ -71,7 +71,8 @@ test('mode debezium refuses it, makes no connector, and ends no slot of theirs',
   await using connect = await willingConnect()
   const opened = await openSlot(theirs.cdcUrl, (await testNames(theirs, '1')).walSlot)
   const names = await testNames(ours, '7')
-  const place = { cdcUrl: theirs.cdcUrl, connectUrl: connect.url, db: ours.pool, names }
+  const limitBytes = () => Promise.resolve(1_048_576)
+  const place = { cdcUrl: theirs.cdcUrl, connectUrl: connect.url, db: ours.pool, names, limitBytes }
   const { handedOver, told } = await tryTo(ours, new WayToConnector(place))
   expect({ handedOver, told }).toMatchObject({ handedOver: false })
   expect(connect.asked.filter((line) => !line.startsWith('GET'))).toEqual([])

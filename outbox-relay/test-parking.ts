@@ -58,13 +58,16 @@ export async function writeOn(stage: Stage, { hugeAt = 5, accounts = 4, from = 1
   }
 }
 
-/** Lets the stage's topic take the large events. */
-export const raiseLimit = ({ aggregateType }: Stage) =>
+/** The largest record that the stage's topic takes. */
+export const setLimit = ({ aggregateType }: Stage, bytes: number) =>
   setTopic(testBrokers(), {
     topic: topicOf(aggregateType),
     name: 'max.message.bytes',
-    value: '4000000',
+    value: String(bytes),
   })
+
+/** Lets the stage's topic take the large events. */
+export const raiseLimit = (stage: Stage) => setLimit(stage, 4_000_000)
 
 /** So many events at least wait. */
 export const parks = (relay: RelayProcess, events: number) =>

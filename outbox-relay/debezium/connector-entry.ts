@@ -16,7 +16,11 @@ import { type Publication, readPublication } from './publication.ts'
 /** One epoch's connector. */
 type Own = { cdcUrl: string; connectUrl: string; names: Names }
 
-export type ConnectorWayOptions = Own & { db: Queryable }
+export type ConnectorWayOptions = Own & {
+  db: Queryable
+  /** What the connector must refuse to send, in bytes. */
+  limitBytes: () => Promise<number>
+}
 
 /** A connector that does not run yet, set to begin at a slot of its own. */
 export class WayToConnector implements Way<Names> {
@@ -50,16 +54,17 @@ export class WayToConnector implements Way<Names> {
   }
 
   async make(signal: AbortSignal, next: (step: Step) => Promise<void>): Promise<Names> {
-    const { cdcUrl, connectUrl, db, names } = this.#options
+    const { cdcUrl, connectUrl, db, names, limitBytes } = this.#options
     const connect: Connect = { url: connectUrl, signal }
+    const recordLimitBytes = await limitBytes()
     this.#publication = await readPublication(db)
     this.#begun = true
     const cdc = { url: cdcUrl, names, signal }
     const lsn = await withCdc(cdc, (client) => createSlot(client, names.slot))
     await requireSeen(db, names.slot)
     await next('make connector')
-    const settings = { databaseUrl: cdcUrl, slotName: names.slot, connectorName: names.connector }
-    await createStopped(connect, connectorConfiguration(settings))
+    const of = { databaseUrl: cdcUrl, slotName: names.slot, connectorName: names.connector }
+    await createStopped(connect, connectorConfiguration({ ...of, recordLimitBytes }))
     await next('set offsets')
     await patchOffsets(connect, names.connector, lsn)
     return names

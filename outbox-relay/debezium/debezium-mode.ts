@@ -12,6 +12,7 @@ import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state
 import { leaveConnector, WayToConnector } from './connector-entry.ts'
 import type { Step } from '../switch-table.ts'
 import type { Publication } from './publication.ts'
+import { connectorLimitBytes } from './record-limit.ts'
 import { WatchedConnector } from './watched-connector.ts'
 
 // One leadership in debezium mode: polls until the handover, then a connector sends and this process
@@ -19,7 +20,12 @@ import { WatchedConnector } from './watched-connector.ts'
 // publishes again: each begins where everything before is confirmed, so whoever comes first with an
 // event, it comes after all that precede it.
 
-export type ConnectorMode = { cdcUrl: string; connectUrl: string; standstillMs: number }
+export type ConnectorMode = {
+  brokers: readonly string[]
+  cdcUrl: string
+  connectUrl: string
+  standstillMs: number
+}
 
 /** Why a connector cannot be used at present, as a sentence; undefined when Connect answers. */
 export async function whyNoConnector(
@@ -67,7 +73,8 @@ async function leadOnce(
   const { pool: db, lease, names, stop, notes, course, parked } = leadership
   const polling = { ...leadership.polling, start: await pollWhileParked(leadership, mode) }
   if (stop.aborted) return { progress: polling.start, again: false }
-  const way = new WayToConnector({ ...mode, db, names })
+  const limitBytes = () => connectorLimitBytes(db, mode.brokers)
+  const way = new WayToConnector({ ...mode, db, names, limitBytes })
   const step = (name: Step) => course.step(name)
   const waiting = (why: string, whose?: string) => noteWaiting(notes, why, whose)
   const handover = new Handover({ way, db, firstPauseMs, step, waiting, signal: lease.lost })

@@ -1,7 +1,15 @@
 import { waitUntil } from 'local-stack/wait-until'
 import { expect, test, vi } from 'vitest'
 import { known } from '../test-modes.ts'
-import { act, hugePayload, nothingParked, parkedList, parks, raiseLimit } from '../test-parking.ts'
+import {
+  act,
+  hugePayload,
+  nothingParked,
+  parkedList,
+  parks,
+  raiseLimit,
+  setLimit,
+} from '../test-parking.ts'
 import type { RelayProcess } from '../test-relay.ts'
 import { drained, openStage, sendsBy, type Stage } from '../test-stage.ts'
 import { kept } from '../test-topic.ts'
@@ -87,4 +95,28 @@ test('an aggregate that is parked on the way to the connector keeps it from begi
   await stage.insert(stage.history(3, 6, 7))
   await drained(next, stage)
   expect(await stage.findings()).toMatchObject({ ...kept, lost: 1 })
+})
+
+test('an account keeps its order where its topic takes less than a connector sends, and many of its events are behind the refused one', async () => {
+  await using stage = await openStage(known.debezium)
+  await stage.makeTopic()
+  await setLimit(stage, 100_000)
+  await stage.insert(stage.history(3, 1, 5))
+  await using relay = await stage.relay()
+  await sendsBy(relay, known.debezium)
+  const payload = JSON.stringify('x'.repeat(200_000))
+  const events = stage.history(3, 6, 400).map((event) => {
+    const isTooLarge = event.aggregateId === 'a-1' && event.version === 6
+    return isTooLarge ? { ...event, payload } : event
+  })
+  // In one statement, so that the connector has all of them before Kafka answers.
+  await stage.insert(events, events.length)
+  await refused(relay)
+  await parks(relay, 395)
+  await raiseLimit(stage)
+  expect(await act(relay, stage, { kind: 'retry', aggregateId: 'a-1' })).toBe(202)
+  await nothingParked(relay)
+  await drained(relay, stage)
+  expect(await stage.findings()).toMatchObject(kept)
+  await sendsBy(relay, known.debezium)
 })
