@@ -20,7 +20,7 @@ import { connect, type Databases, type Servers } from './servers.ts'
 import { checkVersions, newTopic, recordsIn } from './topic-check.ts'
 import { runWorker } from './worker.ts'
 
-// Part f: the ways from the log to Kafka, one at a time: the relay in wal mode, a Debezium connector
+// Part f: the ways to Kafka, one at a time: the relay in wal mode and by polling, a Debezium connector
 // with its own defaults, and one tuned. Same rows, same topics, same measurements.
 
 export type ChangeCaptureOptions = {
@@ -32,10 +32,12 @@ export type ChangeCaptureOptions = {
   progress: Progress
 }
 
-type Contender = 'wal' | 'debezium default' | 'debezium tuned'
-const contenders: readonly Contender[] = ['wal', 'debezium default', 'debezium tuned']
+type Connector = 'debezium default' | 'debezium tuned'
+type Mode = 'wal' | 'polling'
+type Contender = Mode | Connector
+const contenders: readonly Contender[] = ['wal', 'debezium default', 'debezium tuned', 'polling']
 
-/** What reads the log and sends. `hold` until `go`, so that a backlog can be written. */
+/** What reads and sends. `hold` until `go`, so that a backlog can be written. */
 type Sender = {
   pid: number
   hold(): Promise<void>
@@ -86,8 +88,8 @@ async function measureOne(
   const databases = await servers.databases(`bench_capture_${label}`)
   await newTopic(servers.brokers, topic)
   await using sender =
-    contender === 'wal'
-      ? await startWal(options, databases)
+    contender === 'wal' || contender === 'polling'
+      ? await startRelay(options, databases, contender)
       : await startDebezium(options, databases, contender)
   progress.step(`round ${round + 1}: ${contender}, ${probesPerSecond} events a second`)
   const latencies = await probe(options, databases, `probe-${label.replaceAll('_', '-')}`)
@@ -132,12 +134,31 @@ async function probe(
   return latenciesMs.toSorted((a, b) => a - b)
 }
 
-async function startWal({ servers }: ChangeCaptureOptions, databases: Databases): Promise<Sender> {
+async function startRelay(
+  { servers }: ChangeCaptureOptions,
+  databases: Databases,
+  mode: Mode,
+): Promise<Sender> {
   const relay = await servers.service(databases, {
     name: 'outbox-relay',
-    label: 'relay-wal',
-    env: { RELAY_MODE: 'wal', KAFKA_PRODUCER: 'direct' },
+    label: `relay-${mode}`,
+    env: { RELAY_MODE: mode, KAFKA_PRODUCER: 'direct' },
   })
+  if (mode === 'wal') await streams(databases)
+  return {
+    pid: relay.pid,
+    // A relay that stands still itself is taken for dead by the server, and goes on by polling.
+    hold: async () => servers.signalKafka('SIGSTOP'),
+    go: async () => servers.signalKafka('SIGCONT'),
+    check: () => (mode === 'wal' ? streamedThroughout(databases) : neverStreamed(databases)),
+    [Symbol.asyncDispose]: async () => {
+      servers.signalKafka('SIGCONT')
+      await relay.stop()
+    },
+  }
+}
+
+async function streams(databases: Databases): Promise<void> {
   await using admin = await connect(databases.write())
   await waitUntil(
     async () => {
@@ -149,37 +170,25 @@ async function startWal({ servers }: ChangeCaptureOptions, databases: Databases)
     },
     { what: 'the relay to stream', deadlineMs: 30_000 },
   )
-  return {
-    pid: relay.pid,
-    // A relay that stands still itself is taken for dead by the server, and goes on by polling.
-    hold: async () => servers.signalKafka('SIGSTOP'),
-    go: async () => servers.signalKafka('SIGCONT'),
-    check: () => streamedThroughout(databases),
-    [Symbol.asyncDispose]: async () => {
-      servers.signalKafka('SIGCONT')
-      await relay.stop()
-    },
-  }
 }
 
 /** Throws `violation` unless the relay, which says when it begins and ends to read the log, read on. */
-export async function streamedThroughout(databases: Databases): Promise<void> {
+export const streamedThroughout = (databases: Databases) => didWithStream(databases, 'stream_began')
+const neverStreamed = (databases: Databases) => didWithStream(databases, '')
+
+async function didWithStream(databases: Databases, wanted: string): Promise<void> {
   await using admin = await connect(databases.write())
   const { rows } = await admin.query<{ action: string }>(
     `select action from outbox.audit where action like 'stream%' order by id`,
   )
-  mustEqual(
-    'what the relay did with its stream',
-    rows.map(({ action }) => action).join(),
-    'stream_began',
-  )
+  mustEqual('what the relay did with its stream', rows.map(({ action }) => action).join(), wanted)
 }
 
 /** A worker of its own, so that its memory is this connector's. */
 async function startDebezium(
   { servers }: ChangeCaptureOptions,
   databases: Databases,
-  contender: Contender,
+  contender: Connector,
 ): Promise<Sender> {
   await using cleanup = new AsyncDisposableStack()
   const worker = await servers.connectWorker()
@@ -264,5 +273,22 @@ function figuresOf(samples: Samples): Figure[] {
       baseline: beside(tuned, 'cpu'),
       targets: [{ of: 'ratio', atMost: 0.5 }],
     }),
+    ...(['p50', 'p99', 'drain', 'memory', 'cpu'] as const).map((what) =>
+      figure({
+        part: 'f',
+        rounds: rounds('polling', what),
+        name: `polling, ${inWords[what].name}`,
+        unit: inWords[what].unit,
+        baseline: beside('wal', what),
+      }),
+    ),
   ]
 }
+
+const inWords = {
+  p50: { name: 'commit to consumer, p50', unit: 'ms' },
+  p99: { name: 'commit to consumer, p99', unit: 'ms' },
+  drain: { name: 'drain', unit: 'events/s' },
+  memory: { name: 'peak memory', unit: 'MB' },
+  cpu: { name: 'CPU per million events', unit: 's' },
+} as const
