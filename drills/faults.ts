@@ -105,9 +105,9 @@ function killKafka(awayMs: number): Fault {
     kind: awayMs > 1_000 ? 'Kafka away' : 'Kafka killed',
     detail: `${awayMs} ms`,
     async inflict(stack) {
-      await stack.killKafka()
+      await stack.kafka.kill()
       await pause(awayMs)
-      await stack.startKafkaAgain()
+      await stack.kafka.startAgain()
     },
   }
 }

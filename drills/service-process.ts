@@ -104,6 +104,14 @@ export class ServiceProcess {
     await this.endingsReach(before + 1)
   }
 
+  /** kill -9, and it stays away until it is started. */
+  async killForGood(): Promise<void> {
+    const running = this.#supervised
+    this.#supervised = undefined
+    running?.kill('SIGKILL')
+    await running?.stop()
+  }
+
   /** SIGTERM, and resolves when it has ended; its successor is then being started. */
   async restart(): Promise<void> {
     const before = this.endings.length

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import {
   cacheFolder,
   connectJars,
@@ -16,10 +17,12 @@ import {
   startConnect,
   startKafka,
   startPostgres,
+  twoPostgresServers,
   wireServices,
 } from 'local-stack'
 import { migrate } from 'migrations/migrate'
 import type { Harm } from './harm.ts'
+import { ServerProcess } from './server-process.ts'
 import { ServiceProcess } from './service-process.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 
@@ -43,7 +46,6 @@ const shortened = {
   SWEEP_SECONDS: '2',
   // The read model that is checked; what it stands on is the same for all.
   PROJECTIONS: 'accounts',
-  AUTH: 'off',
 }
 
 export type StackOptions = {
@@ -55,10 +57,15 @@ export type StackOptions = {
   connect?: boolean
   /** With a proxy before what reads the log, the connector included: `cdcLine`. */
   cdcLine?: boolean
+  /** The read database on a PostgreSQL of its own; by default where TEST_POSTGRES_SERVERS says so. */
+  readServer?: boolean
+  /** The services as they are by default: all projections, and no timeout shortened. */
+  asShipped?: boolean
 }
 
 type Ports = {
   postgres: number
+  readPostgres: number
   kafka: number
   controller: number
   relayListener: number
@@ -82,32 +89,28 @@ export class DrillStack {
   /** As the load writes: the command side's role, straight to the server. */
   readonly commandRoleUrl: string
   readonly brokers: string[]
-  /** What faults did to the read side that brings accounts into quarantine. */
   /** What was done to the read side that it must notice. */
   readonly harms: Harm[] = []
   readonly logFile: (label: string) => string
   readonly #cleanup: AsyncDisposableStack
-  readonly #anotherRelay: (label: string, port: number) => ServiceProcess
-  readonly #moreRelays: ServiceProcess[] = []
-  readonly #startPostgres: () => Promise<Postgres>
-  readonly #startKafka: () => Promise<Kafka>
-  #postgres: Postgres
-  #kafka: Kafka
+  readonly #another: Record<'outbox-relay' | 'query-api', Another>
+  readonly #more: ServiceProcess[] = []
+  /** One server, unless the read database has its own. */
+  readonly postgres: Record<'write' | 'read', ServerProcess<Postgres>>
+  readonly kafka: ServerProcess<Kafka>
   readonly #connectWorker: ConnectWorker | undefined
 
   private constructor(parts: Parts, cleanup: AsyncDisposableStack) {
-    const { wiring, ports, lines, dataFolder, environment = {} } = parts
+    const { wiring, ports, lines, dataFolder, environment = {}, asShipped = false } = parts
     this.lines = lines
     this.cdcLine = parts.cdcLine
     this.#cleanup = cleanup
-    this.#postgres = parts.postgres
-    this.#kafka = parts.kafka
+    this.postgres = parts.postgres
+    this.kafka = parts.kafka
     this.#connectWorker = parts.connectWorker
-    this.#startPostgres = parts.startPostgres
-    this.#startKafka = parts.startKafka
     const service = (name: ServiceName, label: string, extra: Record<string, string>) => {
       const { url, env } = wiring[name]
-      const all = { ...env, ...shortened, ...environment[name], ...extra }
+      const all = { ...env, ...(asShipped ? {} : shortened), ...environment[name], ...extra }
       const given = { name, label, url: extra.URL ?? url, env: all, dataFolder }
       return new ServiceProcess(given)
     }
@@ -122,27 +125,34 @@ export class DrillStack {
         ? {}
         : { CDC_DATABASE_URL: throughPort(parts.cdcLine.port)(relayEnv!.CDC_DATABASE_URL!) }),
     }
+    const queryLines = {
+      READ_DATABASE_URL: line('query-postgres')(queryEnv!.READ_DATABASE_URL!),
+      PROJECTOR_DATABASE_URL: line('query-postgres')(queryEnv!.PROJECTOR_DATABASE_URL!),
+      KAFKA_BROKERS: `127.0.0.1:${lines['query-kafka'].port}`,
+    }
     this.services = {
       'outbox-relay': service('outbox-relay', 'outbox-relay', relayLines),
       'command-api': service('command-api', 'command-api', {
         WRITE_DATABASE_URL: line('command-postgres')(commandEnv!.WRITE_DATABASE_URL!),
       }),
-      'query-api': service('query-api', 'query-api', {
-        READ_DATABASE_URL: line('query-postgres')(queryEnv!.READ_DATABASE_URL!),
-        PROJECTOR_DATABASE_URL: line('query-postgres')(queryEnv!.PROJECTOR_DATABASE_URL!),
-        KAFKA_BROKERS: `127.0.0.1:${lines['query-kafka'].port}`,
-      }),
+      'query-api': service('query-api', 'query-api', queryLines),
     }
-    this.#anotherRelay = (label, port) =>
-      service('outbox-relay', label, {
-        ...relayLines,
-        RELAY_PORT: String(port),
-        URL: `http://127.0.0.1:${port}`,
-      })
-    this.secondRelay = this.#anotherRelay('second-relay', ports.secondRelay)
+    const another =
+      (name: ServiceName, portVariable: string, extra: Record<string, string>): Another =>
+      (label, port) =>
+        service(name, label, {
+          ...extra,
+          [portVariable]: String(port),
+          URL: `http://127.0.0.1:${port}`,
+        })
+    this.#another = {
+      'outbox-relay': another('outbox-relay', 'RELAY_PORT', relayLines),
+      'query-api': another('query-api', 'QUERY_API_PORT', queryLines),
+    }
+    this.secondRelay = this.#another['outbox-relay']('second-relay', ports.secondRelay)
     this.commandUrl = wiring['command-api'].url
-    this.writeUrl = parts.postgres.url('sluice_write')
-    this.readUrl = parts.postgres.url('sluice_read')
+    this.writeUrl = parts.databases.write
+    this.readUrl = parts.databases.read
     this.commandRoleUrl = commandEnv!.WRITE_DATABASE_URL!
     this.logFile = dataFolder.logFile
     this.brokers = [`127.0.0.1:${ports.kafka}`]
@@ -151,7 +161,8 @@ export class DrillStack {
   static async start(options: StackOptions): Promise<DrillStack> {
     await using cleanup = new AsyncDisposableStack()
     const parts = await startServers(options, cleanup)
-    const stack = new DrillStack({ ...parts, environment: options.environment }, cleanup.move())
+    const { environment, asShipped } = options
+    const stack = new DrillStack({ ...parts, environment, asShipped }, cleanup.move())
     try {
       await Promise.all(Object.values(stack.services).map((each) => each.start()))
       return stack
@@ -162,71 +173,83 @@ export class DrillStack {
   }
 
   get processes(): ServiceProcess[] {
-    return [...Object.values(this.services), this.secondRelay, ...this.#moreRelays]
+    return [...Object.values(this.services), this.secondRelay, ...this.#more]
   }
 
-  /** One more relay, started. */
-  async addRelay(label: string): Promise<ServiceProcess> {
+  /** One more of a kind, started. */
+  async add(name: 'outbox-relay' | 'query-api', label: string): Promise<ServiceProcess> {
     const [port = 0] = await findFreePorts(1)
-    const relay = this.#anotherRelay(label, port)
-    this.#moreRelays.push(relay)
-    await relay.start()
-    return relay
+    const service = this.#another[name](label, port)
+    this.#more.push(service)
+    await service.start()
+    return service
   }
 
-  /** kill -9 of the postmaster, and a start on what it left. */
+  /** kill -9 of every postmaster, and a start on what they left. */
   async bouncePostgres(): Promise<void> {
-    this.#postgres.kill('SIGKILL')
-    await this.#postgres.exited
-    this.#postgres = await this.#startPostgres()
+    await Promise.all(
+      this.#postgresServers.map(async (server) => {
+        await server.kill()
+        await server.startAgain()
+      }),
+    )
   }
 
-  async killKafka(): Promise<void> {
-    this.#kafka.kill('SIGKILL')
-    await this.#kafka.exited
-  }
-
-  async startKafkaAgain(): Promise<void> {
-    this.#kafka = await this.#startKafka()
+  get #postgresServers(): ServerProcess<Postgres>[] {
+    return [...new Set(Object.values(this.postgres))]
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.processes.map((each) => each.stop()))
     await this.#connectWorker?.stop()
-    await Promise.all([this.#kafka.stop(), this.#postgres.stop()])
+    await Promise.all([this.kafka, ...this.#postgresServers].map((server) => server.stop()))
     await this.#cleanup.disposeAsync()
   }
 }
 
+type Another = (label: string, port: number) => ServiceProcess
 type Parts = Awaited<ReturnType<typeof startServers>> & {
-  environment?: StackOptions['environment']
+  environment: StackOptions['environment']
+  asShipped: boolean | undefined
 }
 
 async function startServers(
-  { folder, connect, cdcLine }: StackOptions,
+  { folder, connect, cdcLine, readServer = twoPostgresServers() }: StackOptions,
   cleanup: AsyncDisposableStack,
 ) {
   const dataFolder = cleanup.use(await openDataFolder(folder))
+  const readFolder = readServer
+    ? cleanup.use(await openDataFolder(folder && join(folder, 'read-server')))
+    : dataFolder
   // Whoever interrupts a drill is not left with its processes.
   const interrupted = () => {
-    dataFolder.ledger.killAll()
+    for (const each of [dataFolder, readFolder]) each.ledger.killAll()
     process.exit(1)
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, interrupted)
     cleanup.defer(() => void process.off(signal, interrupted))
   }
-  const ports = await choosePorts()
+  const ports = await choosePorts(readServer)
   const secrets = openSecrets(dataFolder)
   // A crash of a process costs nothing without fsync; one of the machine would.
-  const runPostgres = () =>
-    startPostgres({ dataFolder, port: ports.postgres, password: secrets.postgres, durable: false })
+  const password = secrets.postgres
+  const runPostgres = (own: DataFolder, port: number) =>
+    ServerProcess.start(() => startPostgres({ dataFolder: own, port, password, durable: false }))
   const lines = await openLines(ports, cleanup)
   const line = cdcLine ? cleanup.use(await TcpProxy.open(ports.postgres)) : undefined
   const runKafka = await kafkaStarter(dataFolder, ports, lines)
-  const [postgres, kafka] = await Promise.all([runPostgres(), runKafka()])
-  for (const name of ['sluice_write', 'sluice_read']) await ensureDatabase(postgres.url(), name)
-  const databases = { write: postgres.url('sluice_write'), read: postgres.url('sluice_read') }
+  const [write, kafka] = await Promise.all([
+    runPostgres(dataFolder, ports.postgres),
+    ServerProcess.start(runKafka),
+  ])
+  const read = readServer ? await runPostgres(readFolder, ports.readPostgres) : write
+  await ensureDatabase(write.running.url(), 'sluice_write')
+  await ensureDatabase(read.running.url(), 'sluice_read')
+  const databases = {
+    write: write.running.url('sluice_write'),
+    read: read.running.url('sluice_read'),
+  }
   const brokers = [`127.0.0.1:${ports.kafka}`]
   await migrate({
     writeUrl: databases.write,
@@ -252,47 +275,36 @@ async function startServers(
     lines,
     cdcLine: line,
     wiring,
-    postgres,
+    databases,
+    postgres: { write, read },
     kafka,
     connectWorker,
-    startPostgres: runPostgres,
-    startKafka: runKafka,
   }
 }
 
-async function choosePorts(): Promise<Ports> {
-  const free = await findFreePorts(9)
-  const [postgres, kafka, controller, relayListener, queryListener] = free as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ]
-  const [commandApi, queryApi, relay, secondRelay] = free.slice(5) as [
-    number,
-    number,
-    number,
-    number,
-  ]
-  return {
-    postgres,
-    kafka,
-    controller,
-    relayListener,
-    queryListener,
-    commandApi,
-    queryApi,
-    relay,
-    secondRelay,
-  }
+async function choosePorts(readServer: boolean): Promise<Ports> {
+  const names = [
+    'postgres',
+    'readPostgres',
+    'kafka',
+    'controller',
+    'relayListener',
+    'queryListener',
+    'commandApi',
+    'queryApi',
+    'relay',
+    'secondRelay',
+  ] as const
+  const free = await findFreePorts(names.length)
+  const ports = Object.fromEntries(names.map((name, n) => [name, free[n]])) as Ports
+  return readServer ? ports : { ...ports, readPostgres: ports.postgres }
 }
 
 async function openLines(ports: Ports, cleanup: AsyncDisposableStack) {
   const targets: Record<LineName, number> = {
     'relay-postgres': ports.postgres,
     'command-postgres': ports.postgres,
-    'query-postgres': ports.postgres,
+    'query-postgres': ports.readPostgres,
     'relay-kafka': ports.relayListener,
     'query-kafka': ports.queryListener,
   }

@@ -1,6 +1,7 @@
 import { Connection } from '@platformatic/kafka'
-import { pause, settledWithin } from 'service/backoff'
+import { settledWithin } from 'service/backoff'
 import { KafkaError } from './errors.ts'
+import { within } from './within.ts'
 
 export type ConnectionSettings = {
   clientId: string
@@ -38,15 +39,21 @@ export class BrokerConnections {
     return connecting
   }
 
-  /** Sends one request on a connection. Throws the library's error, or `broker_silent`. */
-  async request<T>(address: string, call: Call<T>): Promise<T> {
+  /** Sends one request on a connection. Throws the library's error, or `broker_silent`, after `limitMs` too. */
+  async request<T>(address: string, call: Call<T>, limitMs = Infinity): Promise<T> {
     const connection = await this.connect(address)
-    return await this.sendNow(address, connection, call)
+    return await this.sendNow(address, connection, call, limitMs)
   }
 
   /** As `request`, on a connection at hand: the request leaves before this returns. */
-  sendNow<T>(address: string, connection: Connection, call: Call<T>): Promise<T> {
-    return within(call(connection), this.#settings.requestTimeoutMs, `an answer of ${address}`)
+  sendNow<T>(
+    address: string,
+    connection: Connection,
+    call: Call<T>,
+    limitMs = Infinity,
+  ): Promise<T> {
+    const waitMs = Math.min(limitMs, this.#settings.requestTimeoutMs)
+    return within(call(connection), waitMs, `an answer of ${address}`)
   }
 
   /** Cuts all connections; whatever waits on them fails. There are no others to come. */
@@ -109,18 +116,4 @@ function cut(connection: Connection): void {
   // Before `connect` there is no socket, whatever its type says.
   const socket = connection.socket as Connection['socket'] | undefined
   socket?.destroy()
-}
-
-/** The outcome of `work`, or `broker_silent` after `limitMs`. */
-async function within<T>(work: Promise<T>, limitMs: number, what: string): Promise<T> {
-  const settled = new AbortController()
-  const tooLate = pause(limitMs, settled.signal).then(() => {
-    throw new KafkaError('broker_silent', `waited ${limitMs} ms in vain for ${what}`)
-  })
-  tooLate.catch(() => {})
-  try {
-    return await Promise.race([work, tooLate])
-  } finally {
-    settled.abort()
-  }
 }

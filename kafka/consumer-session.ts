@@ -2,6 +2,7 @@ import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs'
 import { settledWithin } from 'service/backoff'
 import { kafkaClient } from './client.ts'
 import type { BatchAnswer, ConsumedBatch, ConsumedRecord, ConsumerOptions } from './consumer.ts'
+import { within } from './within.ts'
 
 // One membership of a consumer group, from connecting to leaving. Invariants:
 // 1. Every assignment pauses its partitions at once; each is fetched only after `onAssigned` said
@@ -10,14 +11,18 @@ import type { BatchAnswer, ConsumedBatch, ConsumedRecord, ConsumerOptions } from
 // 3. While a batch is worked on, the group hears of us on a timer, so that slow work (Postgres
 //    away) costs no membership; a refused heartbeat aborts the batch's signal instead.
 // 4. A member of whom neither group nor log has been heard for two session timeouts is thrown away:
-//    on a line that swallows everything the library waits on, far beyond its own limits.
+//    on a line that swallows everything the library waits on, far beyond its own limits. So is one
+//    that does not get its connection.
 // 5. Topics written in Kafka transactions are not for this consumer: their control records take
 //    offsets that never arrive, which a caller must take for lost records.
 
 /** What `onBatch` or `onAssigned` threw: no failure of Kafka's, so nothing to start again for. */
 export class HandlerFailed extends Error {}
 
+const connectLimitMs = 6_000
 const closeLimitMs = 5_000
+/** Of one that nobody answers. */
+const silentCloseLimitMs = 500
 const joinLimitMs = 1_000
 const fetchWaitMs = 200
 
@@ -30,6 +35,8 @@ export class ConsumerSession {
   #assignment = new AbortController()
   /** When the group or the log was last heard of; undefined while it joins, which may take longer. */
   #heardMs: number | undefined
+  /** Nobody answers: there is no group to say goodbye to. */
+  #silent = false
 
   constructor(options: ConsumerOptions) {
     this.#options = options
@@ -78,7 +85,8 @@ export class ConsumerSession {
       // The library cannot leave a group that it is just joining: it would stay a member, and hold
       // its partitions, until the session ends.
       await settledWithin(started, joinLimitMs)
-      await settledWithin(this.#consumer.disconnect(), closeLimitMs)
+      const limitMs = this.#silent ? silentCloseLimitMs : closeLimitMs
+      await settledWithin(this.#consumer.disconnect(), limitMs)
     }
   }
 
@@ -92,7 +100,7 @@ export class ConsumerSession {
     consumer.on(REBALANCING, () => (this.#heardMs = undefined))
     // The library calls listeners before its next fetch, so that the pause below comes in time.
     consumer.on(GROUP_JOIN, ({ payload }) => this.#joined(payload.memberAssignment[topic] ?? []))
-    await consumer.connect()
+    await this.#connect()
     await consumer.subscribe({ topic, fromBeginning: true })
     await consumer.run({
       autoCommit: false,
@@ -100,6 +108,12 @@ export class ConsumerSession {
       partitionsConsumedConcurrently: concurrency,
       eachBatch: (payload) => this.#handle(payload),
     })
+  }
+
+  async #connect(): Promise<void> {
+    this.#silent = true
+    await within(this.#consumer.connect(), connectLimitMs, 'a connection')
+    this.#silent = false
   }
 
   #heard(sign: 'heartbeat' | 'fetch'): void {
@@ -111,6 +125,7 @@ export class ConsumerSession {
     const limitMs = 2 * this.#sessionTimeoutMs
     const silentMs = performance.now() - (this.#heardMs ?? Infinity)
     if (silentMs <= limitMs) return
+    this.#silent = true
     const what = `neither the group nor the log was heard of for ${Math.round(silentMs)} ms`
     this.#ended.reject(new Error(what))
   }

@@ -60,9 +60,9 @@ export type ConsumerOptions = {
   concurrency?: number
   sessionTimeoutMs?: number
   heartbeatIntervalMs?: number
-  /** Failures in a row after which it gives up. 60 by default: some four minutes without Kafka. */
+  /** Failures in a row after which it gives up. 100 by default: some four minutes without Kafka. */
   restartLimit?: number
-  /** Waits between restarts: 250 ms to 5 s by default. */
+  /** Waits between restarts: 250 ms to 3 s by default. */
   backoff?: BackoffBounds
 }
 
@@ -84,7 +84,7 @@ export class ConsumerFailed extends Error {
  * Throws ConsumerFailed, and whatever `onBatch` or `onAssigned` threw.
  */
 export async function runConsumer(options: ConsumerOptions): Promise<void> {
-  const { signal, restartLimit = 60, backoff = { firstMs: 250, capMs: 5_000 } } = options
+  const { signal, restartLimit = 100, backoff = { firstMs: 250, capMs: 3_000 } } = options
   let failures = 0
   const onAlive = (sign: 'heartbeat' | 'fetch') => {
     if (sign === 'heartbeat') failures = 0

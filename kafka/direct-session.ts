@@ -17,6 +17,8 @@ import { RecordBatch } from './record-batch.ts'
 const coordinatorLoads: ReadonlySet<number> = new Set([14, 15])
 const loadingTries = 30
 const loadingPauseMs = 100
+/** What needs no other broker is answered at once. On a silent line more is waited in vain. */
+const askLimitMs = 5_000
 
 /** By partition: its leader's address, the sequence number that comes next, what is written for it. */
 export type TopicPartitions = { leaders: string[]; sequences: number[]; batches: RecordBatch[] }
@@ -126,7 +128,7 @@ export class DirectSession {
     for (const address of new Set(turns)) {
       if (address === '' || this.#ended) continue
       try {
-        const answer = await this.connections.request(address, call)
+        const answer = await this.connections.request(address, call, askLimitMs)
         this.#bootstrap = address
         return answer
       } catch (error) {

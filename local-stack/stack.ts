@@ -18,6 +18,7 @@ export {
   type Postgres,
   type PostgresOptions,
 } from './postgres/postgres.ts'
+export { twoPostgresServers } from './postgres/server-count.ts'
 export { startChild, type Child } from './processes/child.ts'
 export { findFreePorts } from './processes/ports.ts'
 export { supervise, type Death, type Supervised } from './processes/supervisor.ts'

@@ -10,7 +10,7 @@ export function consumerNews(
   return {
     onAlive: () => (status.aliveAtMs = performance.now()),
     onRestart: ({ failures, waitMs, error }) => {
-      status.trouble = `consuming failed: ${messageOf(error)}`
+      status.trouble = `consuming from Kafka failed: ${messageOf(error)}`
       log[failures > 3 ? 'error' : 'warn'](
         {
           event: 'consumer_restarts',

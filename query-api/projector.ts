@@ -331,7 +331,8 @@ class Projector {
       signal,
       passes: (error) => databaseFault(error) === 'passing' || isKafkaAway(error),
       onWait: ({ failures, waitMs, error }) => {
-        status.trouble = messageOf(error)
+        const what = isKafkaAway(error) ? '' : 'the read database: '
+        status.trouble = `${what}${messageOf(error)}`
         log[failures > 3 ? 'error' : 'warn'](
           { event: 'projector_waits', projection: status.projection, failures, waitMs, err: error },
           `projection ${status.projection} waits: ${status.trouble}`,

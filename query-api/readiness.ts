@@ -9,7 +9,8 @@ import type { ProjectionStatus } from './status.ts'
 
 const newestLimitSeconds = 10
 const partitionLimitSeconds = 30
-const silenceLimitMs = 15_000
+/** Of Kafka: its group hears of us every second. */
+const silenceLimitMs = 10_000
 
 type ReadinessSettings = {
   /** Of the role sluice_query. */

@@ -54,7 +54,7 @@ export async function runReplicas(
     environment: { 'outbox-relay': environment },
   })
   await stack.secondRelay.start()
-  const third = await stack.addRelay('third-relay')
+  const third = await stack.add('outbox-relay', 'third-relay')
   const relays = [stack.services['outbox-relay'], stack.secondRelay, third]
   await using watch = await LeaderWatch.open(stack.writeUrl)
   const drilled = new Replicas({ relays, clocks, watch, leaseMs, mode })

@@ -75,12 +75,12 @@ export async function runRetention(options: Options): Promise<RetentionResult> {
 /** Unpublished partitions go while Kafka is away. */
 export function runByAgeAlone(options: Options): Promise<RetentionResult> {
   return withSmallPartitions(byAgeAlone, options, async ({ stack }) => {
-    await stack.killKafka()
+    await stack.kafka.kill()
     const before = await lookAt(stack.writeUrl)
     await becomes(stack.writeUrl, 'unpublished partitions to go', ({ first, next }) => {
       return first > next + 2n * BigInt(positions) && first > before.next
     })
-    await stack.startKafkaAgain()
+    await stack.kafka.startAgain()
   })
 }
 
@@ -132,13 +132,13 @@ async function withSmallPartitions(
 
 /** Three partitions and more fill while Kafka is away, and maintenance goes on. */
 async function keepsUnpublished({ stack, wrong }: Drilled): Promise<void> {
-  await stack.killKafka()
+  await stack.kafka.kill()
   const { next } = await lookAt(stack.writeUrl)
   await becomes(stack.writeUrl, 'three partitions to fill', filledBeyond(next))
   await runsGoOn(stack)
   const queue = await lookAt(stack.writeUrl)
   if (queue.first > queue.next) wrong.push(`${queue.first - queue.next} unpublished rows are gone`)
-  await stack.startKafkaAgain()
+  await stack.kafka.startAgain()
   await becomes(stack.writeUrl, 'them to go once published', ({ first }) => first > queue.next)
 }
 

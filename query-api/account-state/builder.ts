@@ -52,7 +52,7 @@ export type Tombstones = {
   written(accounts: readonly string[]): Promise<void>
 }
 
-const restartBackoff = { firstMs: 250, capMs: 10_000 }
+const restartBackoff = { firstMs: 250, capMs: 5_000 }
 
 /** Runs until the signal aborts. Throws ConsumerFailed after Kafka was away for minutes. */
 export async function runAccountState(settings: AccountStateSettings): Promise<void> {
@@ -67,7 +67,7 @@ export async function runAccountState(settings: AccountStateSettings): Promise<v
       failures = status.applied > applied ? 1 : failures + 1
       const waitMs = Math.round(backoffMs(failures, restartBackoff))
       const { message: why } = error as Error
-      status.trouble = `writing to Kafka failed: ${why}`
+      status.trouble = `writing ${settings.topic} failed: ${why}`
       log[failures > 3 ? 'error' : 'warn'](
         { event: 'state_builder_restarts', failures, waitMs, err: error },
         `writing ${settings.topic} failed and is tried again in ${waitMs} ms: ${why}`,
