@@ -33,7 +33,9 @@ export async function checkAtRest(
   const all = await readTopic(stack.brokers, topic)
   const records = retired ? all.filter((record) => typeOf(record) !== 'Heartbeat.v1') : all
   const tables = await readTables(stack, { retired })
-  const quarantined = readQuarantined(stack.logFile('query-api'))
+  const quarantined = stack.processes
+    .filter(({ name }) => name === 'query-api')
+    .flatMap(({ label }) => readQuarantined(stack.logFile(label)))
   const verdict = check({
     tables,
     records,

@@ -20,19 +20,24 @@ export async function testDatabases(): Promise<TestDatabases> {
   const templates: TestTemplates = inject('testTemplates')
   const id = randomBytes(5).toString('hex')
   const names = { write: `test_write_${id}`, read: `test_read_${id}` }
-  await asSuperuser(async (client) => {
-    await cloneDatabase(client, templates.write, names.write)
-    await cloneDatabase(client, templates.read, names.read)
-  })
-  const url = (name: string, role?: RoleName) => {
-    const own = Object.assign(new URL(inject('postgresUrl')), { pathname: `/${name}` }).href
+  for (const side of sides) {
+    await asSuperuser(side, (client) => cloneDatabase(client, templates[side], names[side]))
+  }
+  const url = (side: Side, role?: RoleName) => {
+    const own = Object.assign(new URL(serverOf(side)), { pathname: `/${names[side]}` }).href
     return role === undefined ? own : asRole(own, role, templates.passwords[role])
   }
   return {
-    write: (role) => url(names.write, role),
-    read: (role) => url(names.read, role),
-    [Symbol.asyncDispose]: () =>
-      asSuperuser((client) => dropDatabases(client, Object.values(names))),
+    write: (role) => url('write', role),
+    read: (role) => url('read', role),
+    async [Symbol.asyncDispose]() {
+      const drops = sides.map((side) =>
+        asSuperuser(side, (client) => dropDatabase(client, names[side])),
+      )
+      // All of them before one is thrown.
+      await Promise.allSettled(drops)
+      await Promise.all(drops)
+    },
   }
 }
 
@@ -59,12 +64,12 @@ async function cloneDatabase(client: Client, template: string, name: string): Pr
   for (const { statement } of rows) await client.query(statement)
 }
 
-async function dropDatabases(client: Client, names: string[]): Promise<void> {
+async function dropDatabase(client: Client, name: string): Promise<void> {
   const connections = async () => {
     const { rows } = await client.query<{ who: string }>(
       `select format('%s as %s, last: %s', application_name, usename, left(query, 80)) as who
-         from pg_stat_activity where datname = any($1) and backend_type = 'client backend'`,
-      [names],
+         from pg_stat_activity where datname = $1 and backend_type = 'client backend'`,
+      [name],
     )
     return rows.map(({ who }) => who)
   }
@@ -74,9 +79,7 @@ async function dropDatabases(client: Client, names: string[]): Promise<void> {
     () => false,
   )
   const left = quiet ? [] : await connections()
-  for (const name of names) {
-    await client.query(`drop database ${client.escapeIdentifier(name)} with (force)`)
-  }
+  await client.query(`drop database ${client.escapeIdentifier(name)} with (force)`)
   if (left.length === 0) return
   throw new StackError(
     'connections_left_open',
@@ -84,8 +87,15 @@ async function dropDatabases(client: Client, names: string[]): Promise<void> {
   )
 }
 
-async function asSuperuser<T>(work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client({ connectionString: inject('postgresUrl') })
+const sides = ['write', 'read'] as const
+type Side = (typeof sides)[number]
+
+/** Two servers where TEST_POSTGRES_SERVERS is 2. */
+const serverOf = (side: Side): string =>
+  inject(side === 'write' ? 'postgresUrl' : 'readPostgresUrl')
+
+async function asSuperuser<T>(side: Side, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client({ connectionString: serverOf(side) })
   await client.connect()
   try {
     return await work(client)

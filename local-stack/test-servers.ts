@@ -1,6 +1,7 @@
-// vitest's global setup: one PostgreSQL for the whole run and, where tests need them, one Kafka and
-// one Kafka Connect. Both projects share them, though vitest loads this file once for each: so what is shared hangs on
-// globalThis, with a count of its users.
+// vitest's global setup: one PostgreSQL for the whole run (two with TEST_POSTGRES_SERVERS=2, the read
+// databases on the second) and, where tests need them, one Kafka and one Kafka Connect. All projects
+// share them, though vitest loads this file once for each: so what is shared hangs on globalThis, with
+// a count of its users.
 import { createHash, randomBytes } from 'node:crypto'
 import { Client } from 'pg'
 import { migrate } from 'migrations/migrate'
@@ -13,6 +14,7 @@ import { ensureJars } from './kafka/jars.ts'
 import { findJava } from './kafka/java.ts'
 import { startKafka } from './kafka/kafka.ts'
 import { ensureDatabase, startPostgres } from './postgres/postgres.ts'
+import { twoPostgresServers } from './postgres/server-count.ts'
 import { findFreePorts } from './processes/ports.ts'
 import { roleNames, type Secrets } from './secrets.ts'
 
@@ -20,8 +22,10 @@ export type TestTemplates = { write: string; read: string; passwords: Secrets['r
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** The superuser's, to the database `postgres`. */
+    /** The superuser's, to the database `postgres` of the server with the write databases. */
     postgresUrl: string
+    /** The same of the read databases' server, which may be another. */
+    readPostgresUrl: string
     /** Empty where no test needs Kafka. */
     brokers: string[]
     /** Where a test asks for Kafka Connect; empty where no test needs Kafka. */
@@ -30,11 +34,13 @@ declare module 'vitest' {
   }
 }
 
+type TestPostgres = { urls: Record<'write' | 'read', string>; templates: TestTemplates }
+
 type Servers = {
   users: number
   cleanup: AsyncDisposableStack
   folder?: Promise<DataFolder>
-  postgres?: Promise<{ url: string; templates: TestTemplates }>
+  postgres?: Promise<TestPostgres>
   kafka?: Promise<string[]>
   connectStarter?: Promise<string>
 }
@@ -57,7 +63,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
       needsKafka ? (servers.kafka ??= useKafka(servers)) : [],
     ])
     if (needsKafka) await migrateTemplates(postgres, brokers)
-    project.provide('postgresUrl', postgres.url)
+    project.provide('postgresUrl', postgres.urls.write)
+    project.provide('readPostgresUrl', postgres.urls.read)
     project.provide('testTemplates', postgres.templates)
     project.provide('brokers', brokers)
     project.provide(
@@ -71,23 +78,30 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
 }
 
-async function usePostgres(servers: Servers) {
-  const url = process.env.TEST_POSTGRES_URL ?? (await startTestPostgres(servers))
+async function usePostgres(servers: Servers): Promise<TestPostgres> {
+  const url = process.env.TEST_POSTGRES_URL ?? (await startTestPostgres(servers, ownFolder))
+  const second = () => startTestPostgres(servers, ({ cleanup }) => openTestFolder(cleanup))
+  const urls = { write: url, read: twoPostgresServers() ? await second() : url }
   const run = randomBytes(4).toString('hex')
   const templates = {
     write: `template_write_${run}`,
     read: `template_read_${run}`,
     passwords: testPasswords(url),
   }
-  for (const name of [templates.write, templates.read]) {
-    await ensureDatabase(url, name)
-    servers.cleanup.defer(() => dropDatabase(url, name))
+  for (const side of ['write', 'read'] as const) {
+    await ensureDatabase(urls[side], templates[side])
+    servers.cleanup.defer(() => dropDatabase(urls[side], templates[side]))
   }
-  await migrateTemplates({ url, templates }, [])
-  return { url, templates }
+  await migrateTemplates({ urls, templates }, [])
+  return { urls, templates }
 }
 
-async function startTestPostgres(servers: Servers): Promise<string> {
+const ownFolder = (servers: Servers) => (servers.folder ??= openTestFolder(servers.cleanup))
+
+async function startTestPostgres(
+  servers: Servers,
+  openFolder: (servers: Servers) => Promise<DataFolder>,
+): Promise<string> {
   const { cleanup } = servers
   const [port = 0] = await findFreePorts(1)
   const password = randomBytes(12).toString('hex')
@@ -97,7 +111,7 @@ async function startTestPostgres(servers: Servers): Promise<string> {
     cleanup.defer(postgres.stop)
     return postgres.url()
   }
-  const dataFolder = await (servers.folder ??= openTestFolder(cleanup))
+  const dataFolder = await openFolder(servers)
   const postgres = await startPostgres({ dataFolder, port, password, durable: false })
   cleanup.defer(postgres.stop)
   return postgres.url()
@@ -121,7 +135,7 @@ async function useKafka(servers: Servers): Promise<string[]> {
     )
   }
   const jars = await ensureTestJars()
-  const dataFolder = await (servers.folder ??= openTestFolder(servers.cleanup))
+  const dataFolder = await ownFolder(servers)
   const kafka = await startKafka({
     dataFolder,
     jars,
@@ -136,7 +150,7 @@ async function useKafka(servers: Servers): Promise<string[]> {
 
 function offerConnect(servers: Servers, brokers: string[]): Promise<string> {
   const { cleanup } = servers
-  const openFolder = () => (servers.folder ??= openTestFolder(cleanup))
+  const openFolder = () => ownFolder(servers)
   return offerTestWorker({ brokers, openFolder, cleanup })
 }
 
@@ -173,13 +187,14 @@ function testPasswords(url: string): Secrets['roles'] {
 }
 
 async function migrateTemplates(
-  { url, templates }: { url: string; templates: TestTemplates },
+  { urls, templates }: TestPostgres,
   brokers: string[],
 ): Promise<void> {
-  const at = (database: string) => Object.assign(new URL(url), { pathname: `/${database}` }).href
+  const at = (side: 'write' | 'read') =>
+    Object.assign(new URL(urls[side]), { pathname: `/${templates[side]}` }).href
   await migrate({
-    writeUrl: at(templates.write),
-    readUrl: at(templates.read),
+    writeUrl: at('write'),
+    readUrl: at('read'),
     brokers,
     passwords: templates.passwords,
     report: () => {},

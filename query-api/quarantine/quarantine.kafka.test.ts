@@ -133,6 +133,7 @@ test('without the feed`s settings accounts stay in quarantine, and it is said wh
   const { status, publish } = await newPipe({ repairs: false })
   await publish([...historyOf(id, 4).toSpliced(1, 1), ...historyOf(sound, 4)])
   await vi.waitUntil(() => status.quarantine.accounts === 1, patient)
+  await vi.waitUntil(() => status.applied + status.held === 7, patient)
   expect(status.quarantine.trouble).toContain('COMMAND_API_KEY')
   expect(await quarantined(pool)).toEqual({ [id]: 'version_gap' })
   expect([status.applied, status.held, status.stopped.size]).toEqual([5, 2, 0])
