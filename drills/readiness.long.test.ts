@@ -119,7 +119,7 @@ describe.skipIf('missing' in findJava(process.env))('/readyz of query-api', () =
   test('the lag of every projection and partition is told, in events and seconds', async () => {
     await until(stack, 'it to be ready', isReady, 60_000)
     const { url } = stack.services['query-api']
-    const unknown = await waitUntil(
+    const lags = await waitUntil(
       async () => {
         const { items } = (await (await fetch(`${url}/projections`)).json()) as { items: Report[] }
         const all = items.flatMap(({ name, partitions }) => {
@@ -130,7 +130,7 @@ describe.skipIf('missing' in findJava(process.env))('/readyz of query-api', () =
       },
       { what: 'every lag to be known', deadlineMs: 20_000 },
     )
-    expect(unknown.every(({ lag, lagSeconds }) => lag >= 0 && lagSeconds < 30)).toBe(true)
+    expect(lags.every(({ lag, lagSeconds }) => lag >= 0 && lagSeconds < 30)).toBe(true)
     const metrics = await (await fetch(`${url}/metrics`)).text()
     for (const what of ['events', 'seconds']) {
       const said = metrics.match(new RegExp(`^sluice_projection_lag_${what}{.*"accounts".*$`, 'gm'))
