@@ -13,6 +13,7 @@ import { projectorQueryTimeoutMs, projectorSessionSettings } from './projector.t
 import { projectionReadiness } from './readiness.ts'
 import { feedOf } from './quarantine/feed.ts'
 import { queryRoutes } from './query-routes.ts'
+import { readerSessionSettings } from './reading.ts'
 import { EventStreams } from './streams/event-stream.ts'
 
 try {
@@ -27,7 +28,7 @@ try {
     url: config.READ_DATABASE_URL,
     applicationName: 'sluice-query-api',
     maxConnections: 8,
-    settings: { statement_timeout: '5s' },
+    settings: readerSessionSettings,
     queryTimeoutMs: 6_000,
     // Here it only means that a connection without an answer is given up, and not used again.
     pipeline: true,

@@ -22,6 +22,19 @@ export type ReadSettings = {
   cursorSecret: string
 }
 
+/**
+ * Of the role sluice_query's sessions. Every read has an index to go by: what the planner believes of a
+ * table that has just grown, or of a filter that few accounts pass, is no reason to read all of it.
+ */
+export const readerSessionSettings = {
+  statement_timeout: '5s',
+  enable_seqscan: 'off',
+  // What is asked often is in memory.
+  random_page_cost: '1.1',
+  // PostgreSQL 17 says by a very high cost that a scan is off, and would compile for that.
+  jit: 'off',
+} as const
+
 /** A read of one projection. Parameters are judged before anything waits. */
 export function readRoute(
   freshness: Freshness,

@@ -1,6 +1,7 @@
 import type { TestDatabases } from 'local-stack/test-databases'
 import { openPool, type Pool } from 'migrations/database'
 import { projectorSessionSettings } from './projector.ts'
+import { readerSessionSettings } from './reading.ts'
 
 // The two pools of a query-api process, over a test's own database.
 
@@ -23,5 +24,10 @@ export function openReaderPool(
   databases: Pick<TestDatabases, 'read'>,
   { maxConnections = 4 } = {},
 ): Pool {
-  return openPool({ ...connection, url: databases.read('sluice_query'), maxConnections })
+  return openPool({
+    ...connection,
+    url: databases.read('sluice_query'),
+    maxConnections,
+    settings: readerSessionSettings,
+  })
 }

@@ -1,5 +1,3 @@
-import type { Kysely, Selectable } from 'kysely'
-import type { ReadAccountTable, ReadDatabase } from 'migrations/read'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
 import { z } from 'zod'
 import type { CursorPlace } from '../cursor.ts'
@@ -18,8 +16,9 @@ import {
   type ReadSettings,
 } from '../reading.ts'
 import type { Queryable } from '../transaction.ts'
+import { type AccountRow, listAccounts } from './accounts-list.ts'
 import { accounts } from './accounts.ts'
-import { membersOf, type Tier, tierNamed } from './tiers-reads.ts'
+import { tierNamed } from './tiers-reads.ts'
 import { tiers } from './tiers.ts'
 
 // What is asked of the projection `accounts`. An account in quarantine is answered as it is stored,
@@ -27,12 +26,10 @@ import { tiers } from './tiers.ts'
 
 type AccountResource = ReturnType<typeof resourceOf>
 
-/** `quarantined` is the code of why it is not kept up at present; null when it is. */
-type Quarantined = { quarantined: string | null }
-type FoundAccount = Quarantined & { account: AccountResource }
+type FoundAccount = Pick<AccountRow, 'quarantined'> & { account: AccountResource }
 
 /** The account as callers see it: amounts are strings of minor units, times RFC 3339 in UTC. */
-function resourceOf(row: Selectable<ReadAccountTable>) {
+function resourceOf(row: AccountRow) {
   return {
     id: row.id,
     owner: row.owner,
@@ -57,7 +54,7 @@ export async function findAccount(
   database: Queryable,
   id: string,
 ): Promise<FoundAccount | undefined> {
-  const { rows } = await database.query<Selectable<ReadAccountTable> & Quarantined>({
+  const { rows } = await database.query<AccountRow>({
     name: 'find-account',
     text: `select a.*, q.code as quarantined from read.accounts a
       left join read.quarantine q on q.projection = $1 and q.account_id = a.id
@@ -66,56 +63,6 @@ export async function findAccount(
   })
   const [row] = rows
   return row && { account: resourceOf(row), quarantined: row.quarantined }
-}
-
-function fromAccounts(database: Kysely<ReadDatabase>) {
-  return database
-    .selectFrom('read.accounts as a')
-    .leftJoin('read.quarantine as q', (join) =>
-      join.onRef('q.account_id', '=', 'a.id').on('q.projection', '=', accounts.name),
-    )
-    .selectAll('a')
-    .select('q.code as quarantined')
-}
-
-type AccountFilters = {
-  owner?: string | undefined
-  status?: 'open' | 'closed' | undefined
-  currency?: string | undefined
-  /** Ledger balance in minor units, both ends included. */
-  minBalance?: string | undefined
-  maxBalance?: string | undefined
-  /** From is included, to is not. */
-  openedFrom?: Date | undefined
-  openedTo?: Date | undefined
-  tier?: Tier | undefined
-}
-
-/** Accounts by id, from behind `after`; at most `limit`, and whether there are more. */
-async function listAccounts(
-  database: Kysely<ReadDatabase>,
-  filters: AccountFilters,
-  { after, limit }: { after: string | undefined; limit: number },
-): Promise<{ items: FoundAccount[]; more: boolean }> {
-  const { owner, status, currency, minBalance, maxBalance, openedFrom, openedTo, tier } = filters
-  let query = fromAccounts(database)
-    .orderBy('a.id')
-    .limit(limit + 1)
-  if (after !== undefined) query = query.where('a.id', '>', after)
-  if (owner !== undefined) query = query.where('a.owner', '=', owner)
-  if (status !== undefined) query = query.where('a.status', '=', status)
-  if (currency !== undefined) query = query.where('a.currency', '=', currency)
-  if (minBalance !== undefined) query = query.where('a.ledger_balance', '>=', minBalance)
-  if (maxBalance !== undefined) query = query.where('a.ledger_balance', '<=', maxBalance)
-  if (openedFrom !== undefined) query = query.where('a.opened_at', '>=', openedFrom)
-  if (openedTo !== undefined) query = query.where('a.opened_at', '<', openedTo)
-  if (tier !== undefined) query = query.where('a.id', 'in', membersOf(database, tier, after ?? ''))
-  const rows = await query.execute()
-  const items = rows.slice(0, limit).map((row) => ({
-    account: resourceOf(row),
-    quarantined: row.quarantined,
-  }))
-  return { items, more: rows.length > limit }
 }
 
 const minorUnits = z
@@ -180,11 +127,13 @@ function accountList({ reader, database, cursorSecret }: ReadSettings, request: 
   }
   return async (): Promise<ApiAnswer> => {
     const tier = given.tier === undefined ? undefined : await tierNamed(reader, given.tier)
-    const page = { after, limit }
-    const { items, more } = await listAccounts(database, { ...filters, tier }, page)
-    const next = nextCursor(cursorSecret, place, { more, last: items.at(-1)?.account.id })
-    const quarantined = items.map((item) => ({ ...item, id: item.account.id }))
-    const body = { items: items.map(({ account }) => account), next }
-    return { status: 200, headers: quarantineHeader(quarantined), body }
+    const page = { after: after ?? '', limit }
+    const { rows, through } = await listAccounts(database, { ...filters, tier }, page)
+    const next = nextCursor(cursorSecret, place, { more: through !== undefined, last: through })
+    return {
+      status: 200,
+      headers: quarantineHeader(rows),
+      body: { items: rows.map(resourceOf), next },
+    }
   }
 }

@@ -3,7 +3,6 @@ import { encodeToken } from 'command-api/token'
 import { testDatabases } from 'local-stack/test-databases'
 import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
-import type { QueryConfig } from 'pg'
 import { openToAll } from 'service/access'
 import { serveHttp } from 'service/http'
 import { openLog } from 'service/log'
@@ -12,7 +11,6 @@ import { afterAll, expect, test } from 'vitest'
 import { openFreshnesses } from '../freshness.ts'
 import type { ProjectedEvent } from '../projection.ts'
 import { inTransaction } from '../transaction.ts'
-import { balanceAt, linesBetween, newestLines, openingAt } from './statements-queries.ts'
 import { statementRoutes } from './statements-reads.ts'
 import { statements } from './statements.ts'
 import { historyFrom, type Step } from './test-movements.ts'
@@ -196,6 +194,120 @@ test('CSV has the same lines, with signs, and nothing in it is a formula', async
   expect(rows[2]).toContain(",'-other,")
 })
 
+/** The cells of a table as RFC 4180 has it. */
+function cellsOf(text: string): string[][] {
+  const rows: string[][] = [[]]
+  for (const [, quoted, plain = '', end] of text.matchAll(
+    /(?:"((?:[^"]|"")*)"|([^,\r]*))(,|\r\n)/g,
+  )) {
+    rows.at(-1)!.push(quoted?.replaceAll('""', '"') ?? plain)
+    if (end !== ',') rows.push([])
+  }
+  return rows.slice(0, -1)
+}
+
+async function csvPages(path: string): Promise<string[][]> {
+  const rows: string[][] = []
+  for (let next: string | undefined = path; next !== undefined;) {
+    const answer: Response = await fetch(`${http.url}${next}`, { headers: { Accept: 'text/csv' } })
+    rows.push(...cellsOf(await answer.text()).slice(1))
+    next = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1]
+  }
+  return rows
+}
+
+async function jsonPages(path: string): Promise<Body[]> {
+  const pages: Body[] = []
+  for (let cursor: string | null = ''; cursor !== null; cursor = pages.at(-1)!.next) {
+    const behind: string = cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`
+    pages.push((await get(`${path}${behind}`)).body)
+  }
+  return pages
+}
+
+test('CSV says what JSON says, line by line, whatever happened and was written about it', async () => {
+  const property = fc.asyncProperty(
+    fc.array(fc.record({ step, reference: fc.string({ unit: 'grapheme', maxLength: 12 }) }), {
+      maxLength: 12,
+    }),
+    fc.constantFrom('recorded', 'effective'),
+    fc.integer({ min: 1, max: 5 }),
+    async (steps, clock, limit) => {
+      const account = `table-${(accounts += 1)}`
+      const clean = (text: string) => text.replaceAll('\0', '')
+      const own = steps.map((each) => ({ ...each.step, reference: clean(each.reference) }))
+      await apply(historyFrom(account, own))
+      const path = `/accounts/${account}/statement?clock=${clock}&limit=${limit}`
+      const pages = await jsonPages(path)
+      const lines = pages.flatMap((page) => page.lines as (Line & Record<string, string>)[])
+      const [opening, ...rows] = await csvPages(path)
+      expect(opening?.slice(0, 5)).toEqual(['opening', '', '', '', pages[0]!.opening])
+      expect(rows.pop()?.slice(0, 5)).toEqual(['closing', '', '', '', pages.at(-1)!.closing])
+      expect(rows).toEqual(
+        lines.map((line) => [
+          line.kind,
+          line.recordedAt,
+          line.effectiveAt,
+          line.direction === 'debit' ? `-${line.amount}` : line.amount,
+          line.balance,
+          'EUR',
+          '2',
+          line.transactionId,
+          line.counterpartyId ?? '',
+          expect.toSatisfy((cell) => cell === line.reference || cell === `'${line.reference}`),
+          String(line.version),
+        ]),
+      )
+    },
+  )
+  await fc.assert(property, { numRuns: 30 })
+})
+
+test.each(['recorded', 'effective'])(
+  'while movements are recorded, backdated ones too, a statement by %s time foots over its pages',
+  async (clock) => {
+    const account = `written-${clock}`
+    const steps = Array.from({ length: 120 }, (_, index): Step => {
+      const at = day(index / 10)
+      const effectiveAt = index % 3 === 0 ? day(index / 10 - 3) : undefined
+      return {
+        kind: index % 4 === 0 ? 'withdrawal' : 'deposit',
+        amount: BigInt(index + 1),
+        at,
+        effectiveAt,
+      }
+    })
+    const events = historyFrom(account, steps)
+    await apply(events.slice(0, 41))
+    const walking = new AbortController()
+    const writing = (async () => {
+      for (const event of events.slice(41)) {
+        await apply([event])
+        if (walking.signal.aborted) return
+      }
+    })()
+    const pages = await jsonPages(`/accounts/${account}/statement?clock=${clock}&limit=3`)
+    walking.abort()
+    await writing
+    const signed = ({ amount, direction }: Line) =>
+      BigInt(amount) * (direction === 'debit' ? -1n : 1n)
+    let balance = 0n
+    for (const { opening, closing, lines } of pages) {
+      expect(opening).toBe(String(balance))
+      for (const line of lines) expect(line.balance).toBe(String((balance += signed(line))))
+      expect(closing).toBe(String(balance))
+    }
+    // Each line that was there when it began, and none that came later.
+    const versions = pages.flatMap(({ lines }) => lines.map(({ version }) => version))
+    const begun = Number(pages[0]!.version)
+    expect(begun).toBeLessThan(121)
+    expect(versions.toSorted((one, other) => one - other)).toEqual(
+      Array.from({ length: begun - 1 }, (_, index) => index + 2),
+    )
+    expect(Number(pages.at(-1)!.version)).toBeGreaterThan(begun)
+  },
+)
+
 test.each([
   '/accounts/one/transactions?limit=101',
   '/accounts/one/transactions?from=2026-01-01T00:00:00Z',
@@ -248,49 +360,3 @@ test('times at the edges of what is allowed are answered', async () => {
     }
   }
 })
-
-test('no question reads a table from end to end', async () => {
-  const owner = cleanup.use(
-    openPool({ ...connection, url: databases.read('sluice_migrator'), maxConnections: 1 }),
-  )
-  await owner.query(`
-    insert into read.statements_heads
-      select 'acc-' || a, 7, gen_random_uuid(), 'EUR', 2, 60, 10, '2026-03-01T00:00:00.000000Z'
-      from generate_series(1, 4000) a;
-    insert into read.statement_lines
-      select 'acc-' || a, '2026-02-01'::timestamptz + v * interval '1 day', v,
-        '2026-02-01'::timestamptz + (v - case v when 7 then 5 else 0 end) * interval '1 day',
-        'deposit', 10, 10 * (v - 1), case v when 7 then 10 else 0 end, gen_random_uuid()
-      from generate_series(1, 4000) a, generate_series(2, 7) v;
-    insert into read.statement_shifts select 'acc-' || a, '2026-02-03', 10
-      from generate_series(1, 4000) a;
-    analyze read.statements_heads, read.statement_lines, read.statement_shifts`)
-  const position = { time: day(2), version: '3' }
-  const asked = (['recorded', 'effective'] as const).flatMap((clock) => [
-    openingAt('acc-77', clock, day(3)),
-    balanceAt('acc-77', clock, day(3)),
-    linesBetween('acc-77', { clock, after: position, to: day(6), version: '7', limit: 3 }),
-  ])
-  for (const question of [...asked, newestLines('acc-77', position, 3)]) {
-    expect(await planOf(question)).not.toMatch(/Seq Scan on statement/)
-  }
-  const control = { text: `select from read.statement_lines where kind = 'deposit'`, values: [] }
-  expect(await planOf(control)).toContain('Seq Scan on statement_lines')
-})
-
-/** The plan that a named statement settles on, which knows no values. */
-async function planOf({ text, values = [] }: QueryConfig<unknown[]>): Promise<string> {
-  const literals = values.map((value) =>
-    value instanceof Date ? `'${value.toISOString()}'` : `'${value as string | number}'`,
-  )
-  const client = await reader.connect()
-  try {
-    await client.query('set plan_cache_mode = force_generic_plan')
-    await client.query(`prepare asked as ${text}`)
-    const execute = values.length === 0 ? 'asked' : `asked(${literals.join(', ')})`
-    const { rows } = await client.query<Record<'QUERY PLAN', string>>(`explain execute ${execute}`)
-    return rows.map((row) => row['QUERY PLAN']).join('\n')
-  } finally {
-    client.release(true)
-  }
-}

@@ -1,26 +1,23 @@
 // What tests of one read model share: a database of its own, its projection, and its routes.
 import { testDatabases } from 'local-stack/test-databases'
-import { databaseOver, openPool } from 'migrations/database'
+import { databaseOver } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
 import type { OutboxRow } from 'outbox-relay/wire'
 import type { ApiAnswer, ApiRequest } from 'service/route'
 import { openFreshnesses } from '../freshness.ts'
 import type { ProjectedEvent } from '../projection.ts'
-import { projectorSessionSettings } from '../projector.ts'
 import { projected } from '../test-events.ts'
+import { openProjectorPool, openReaderPool } from '../test-pools.ts'
 import { inTransaction } from '../transaction.ts'
 import type { ReadModel } from './table.ts'
 
 const deadlineMs = 20_000
-const connection = { applicationName: 'test', maxConnections: 4, onError: () => {} }
 
 export async function openReadModel({ projection, routes }: ReadModel) {
   const cleanup = new AsyncDisposableStack()
   const databases = cleanup.use(await testDatabases())
-  const url = databases.read('sluice_projector')
-  const settings = projectorSessionSettings
-  const pool = cleanup.use(openPool({ ...connection, url, settings, pipeline: true }))
-  const reader = cleanup.use(openPool({ ...connection, url: databases.read('sluice_query') }))
+  const pool = cleanup.use(openProjectorPool(databases))
+  const reader = cleanup.use(openReaderPool(databases))
   const control = new AbortController()
   cleanup.defer(() => control.abort())
   const freshness = openFreshnesses(reader, control)
@@ -46,6 +43,7 @@ export async function openReadModel({ projection, routes }: ReadModel) {
     pool,
     reader,
     url: databases.read(),
+    paths: all.map(({ path }) => path),
     get,
     /** The body of an answer, which is expected to be one. */
     async body(...question: Parameters<typeof get>): Promise<Record<string, unknown>> {

@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import type { ReadDatabase } from 'migrations/read'
 import { httpProblem } from 'service/problem'
 import { type ApiAnswer, type ApiRequest, parsePart, type Route } from 'service/route'
@@ -66,12 +66,17 @@ export async function tierNamed(reader: Queryable, name: string): Promise<Tier> 
 /** Ids behind `after`: without it a tier would be read from its beginning for each page. */
 export function membersOf(database: Kysely<ReadDatabase>, { currency, tier }: Tier, after: string) {
   return database
-    .selectFrom('read.tiers_heads')
-    .select('account_id')
-    .where('currency', '=', currency)
-    .where('tier', '=', tier)
-    .where('account_id', '>', after)
+    .selectFrom('read.tiers_heads as m')
+    .select('m.account_id as id')
+    .where('m.currency', '=', currency)
+    .where('m.tier', '=', tier)
+    .where('m.account_id', '>', after)
 }
+
+/** Whether an account, by its id in `a`, is a member: looked up for each, and not all members read. */
+export const isMember = ({ currency, tier }: Tier) =>
+  sql<boolean>`(select (h.currency, h.tier) = (${currency}, ${tier}) from read.tiers_heads h
+    where h.account_id = a.id)`
 
 /** What the projection `tiers` answers; members of a tier are a filter of `GET /accounts`. */
 export function tierRoutes(settings: ReadSettings): Route[] {
