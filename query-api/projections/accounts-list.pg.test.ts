@@ -33,7 +33,7 @@ const one = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined })
 const anyFilters: fc.Arbitrary<AccountFilters> = fc.record({
   owner: fc.option(fc.constantFrom('Owner 3', 'Nobody'), { nil: undefined, freq: 1 }),
   status: one(fc.constantFrom('open', 'closed')),
-  currency: one(fc.constantFrom('EUR', 'CHF', 'XXX')),
+  currency: one(fc.constantFrom('EUR', 'CHF', 'SEK')),
   minBalance: one(account.map(String)),
   maxBalance: one(account.map(String)),
   openedFrom: one(account.map(minute)),
