@@ -1,5 +1,6 @@
 import { Client } from 'pg'
 import { afterAll, expect, test } from 'vitest'
+import { eventRow } from '../test-events.ts'
 import { accounts } from './accounts.ts'
 import { readModels } from './table.ts'
 import { openReadModel } from './test-read-model.ts'
@@ -246,4 +247,33 @@ test('without the key of its lines a statement reads them all', async () => {
   } finally {
     await asSuperuser((client) => client.query(`${key} add primary key ${columns}`))
   }
+})
+
+/** How much of what events update is written to the account's page alone, and to no index. */
+async function sharePastIndexes(prefix: string): Promise<number> {
+  const names = Array.from({ length: 60 }, (_, index) => `${prefix}-${index}`)
+  await model.apply(names.map((name) => eventRow(name, 1)))
+  await asSuperuser((client) => client.query('select pg_stat_reset()'))
+  for (let version = 2; version <= 4; version += 1) {
+    for (let from = 0; from < names.length; from += 4) {
+      await model.apply(names.slice(from, from + 4).map((name) => eventRow(name, version)))
+    }
+  }
+  const flush = () => model.pool.query('select pg_stat_force_next_flush()')
+  await Promise.all(Array.from({ length: connections }, flush))
+  const { rows: found } = await asSuperuser((client) =>
+    client.query<{ updated: number; share: number }>(
+      `select n_tup_upd::int as updated, n_tup_hot_upd::float / n_tup_upd as share
+        from pg_stat_user_tables where relname = 'accounts'`,
+    ),
+  )
+  expect(found[0]?.updated).toBe(names.length * 3)
+  return found[0]!.share
+}
+
+test('an event writes to no index of the accounts, and would if one went by the balance', async () => {
+  expect(await sharePastIndexes('hot')).toBeGreaterThan(0.8)
+  const index = 'create index by_balance on read.accounts (ledger_balance)'
+  await asSuperuser((client) => client.query(index))
+  expect(await sharePastIndexes('cold')).toBe(0)
 })
