@@ -57,8 +57,7 @@ export async function applyBisecting(
   async function tried(own: readonly ProjectedEvent[]): Promise<Applied | undefined> {
     await transaction.query('savepoint part')
     try {
-      const result = await projection.apply(transaction, own, origin)
-      await transaction.settle()
+      const result = await settled(own)
       await transaction.query('release savepoint part')
       return result
     } catch (error) {
@@ -68,6 +67,15 @@ export async function applyBisecting(
       await transaction.query('rollback to savepoint part')
       await transaction.query('release savepoint part')
       return undefined
+    }
+  }
+
+  async function settled(own: readonly ProjectedEvent[]): Promise<Applied> {
+    try {
+      return await projection.apply(transaction, own, origin)
+    } finally {
+      // What was sent may be why the rest failed: then that is thrown.
+      await transaction.settle()
     }
   }
 
