@@ -1,3 +1,4 @@
+import type { ProjectedEvent } from './projection.ts'
 import type { Transaction } from './transaction.ts'
 
 // Figures over all accounts, such as how many there are and what they hold, by groups. Every batch
@@ -21,6 +22,11 @@ export type TallyTable = {
 const slots = 32
 
 type Row = { keys: readonly string[]; sums: bigint[]; asOf: string | null }
+
+/** When the newest of an account's events was recorded: clocks step back, so it may not be the last. */
+export function newestAt(events: readonly ProjectedEvent[]): string {
+  return events.reduce((newest, { event }) => (event.at > newest ? event.at : newest), '')
+}
 
 /** What one transaction adds. */
 export class Tally {

@@ -1,6 +1,6 @@
 import { withOwnHeads } from '../own-heads.ts'
 import type { ProjectedEvent, Projection } from '../projection.ts'
-import { Tally, type TallyTable } from '../tally.ts'
+import { newestAt, Tally, type TallyTable } from '../tally.ts'
 import type { Transaction } from '../transaction.ts'
 
 // The projection `dashboard`: how many movements there are per second and per minute, by the time
@@ -52,8 +52,7 @@ export function dashboardAt(nowMs: () => number): Projection {
 }
 
 function add(tally: Tally, events: readonly ProjectedEvent[], nowMs: number): void {
-  const newest = events.at(-1)!.event.at
-  tally.add(everything, [0n, BigInt(events.length)], newest)
+  tally.add(everything, [0n, BigInt(events.length)], newestAt(events))
   for (const [seconds, start, movements] of shown(bucketsOf(events), nowMs)) {
     tally.add([String(seconds), timeOf(start)], [BigInt(movements), 0n])
   }

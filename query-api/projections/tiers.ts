@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { withOwnHeads } from '../own-heads.ts'
 import type { ProjectedEvent } from '../projection.ts'
-import { Tally, type TallyTable } from '../tally.ts'
+import { newestAt, Tally, type TallyTable } from '../tally.ts'
 import type { Queryable, Transaction } from '../transaction.ts'
 import { defaultEdges, type Edges, tierOf } from './tiers-edges.ts'
 
@@ -40,7 +40,7 @@ export const tiers = withOwnHeads<State, State, Cuts>({
     for (const { before, after, events } of changes) {
       if (before !== undefined) takeOut(tally, before)
       const sums = [1n, BigInt(after.balance), BigInt(events.length)]
-      tally.add([after.currency, after.tier], sums, events.at(-1)!.event.at)
+      tally.add([after.currency, after.tier], sums, newestAt(events))
     }
     tally.send(transaction)
   },

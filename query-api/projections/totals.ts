@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { withOwnHeads } from '../own-heads.ts'
 import type { ProjectedEvent } from '../projection.ts'
-import { Tally, type TallyTable } from '../tally.ts'
+import { newestAt, Tally, type TallyTable } from '../tally.ts'
 
 // The projection `totals`: how many accounts there are of each currency and status, and their
 // money.
@@ -37,7 +37,7 @@ export const totals = withOwnHeads<State>({
     for (const { before, after, events } of changes) {
       if (before !== undefined) takeOut(tally, before)
       const sums = [1n, ...moneyOf(after), BigInt(events.length)]
-      tally.add([after.currency, after.status], sums, events.at(-1)!.event.at)
+      tally.add([after.currency, after.status], sums, newestAt(events))
     }
     tally.send(transaction)
   },
