@@ -8,6 +8,7 @@ import { encode, type OutboxRow } from 'outbox-relay/wire'
 import type { Pool } from 'pg'
 import { openLog } from 'service/log'
 import { onTestFinished, vi } from 'vitest'
+import { openLogLook } from './log-look.ts'
 import { accounts } from './projections/accounts.ts'
 import type { Projection } from './projection.ts'
 import { type ProjectorSettings, runProjector } from './projector.ts'
@@ -23,6 +24,9 @@ type Start = {
   /** Without one nothing is repaired. */
   feed?: Feed
   sweep?: ProjectorSettings['sweep']
+  /** Members of another group are given all partitions, too. */
+  group?: string
+  chunkRecords?: number
 }
 
 /** `pool` is of the role sluice_projector, on a read database that only this file uses. */
@@ -30,15 +34,17 @@ export async function openTestPipe(pool: Pool, partitions = 3) {
   const brokers = testBrokers()
   const log = openLog('query-api', 'silent')
   const topic = `pipe-${randomUUID()}`
-  const groupId = `group-${topic}`
+  const lookAtLog = openLogLook({ brokers, topic })
   await createTopic(brokers, topic, partitions)
   onTestFinished(async () => {
     await pool.query('delete from read.quarantine')
     await deleteTopic(brokers, topic).catch(() => {})
   })
 
-  function start({ projection = accounts, feed, sweep }: Start = {}) {
-    const status = newStatus('accounts', { topic, groupId })
+  function start(options: Start = {}) {
+    const { projection = accounts, feed, sweep, group = 'group', chunkRecords = 500 } = options
+    const groupId = `${group}-${projection.name}-${topic}`
+    const status = newStatus(projection.name, { topic, groupId })
     const control = new AbortController()
     const shared = { pool, projection, status, signal: control.signal, log }
     const repairer = new Repairer({ ...shared, feed, lookIntervalMs: 50 })
@@ -46,8 +52,9 @@ export async function openTestPipe(pool: Pool, partitions = 3) {
       ...shared,
       brokers,
       watchIntervalMs: 50,
+      lookAtLog,
       repairIntervalMs: 50,
-      chunkRecords: 500,
+      chunkRecords,
       repairer,
       ...(sweep === undefined ? {} : { sweep }),
     })
