@@ -5,9 +5,7 @@ import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
 import { accounts } from './projections/accounts.ts'
 import { applyChunk } from './chunk.ts'
-import { databaseFault } from './database-fault.ts'
 import { readOffsets } from './offsets.ts'
-import type { Projection } from './projection.ts'
 import {
   consumed,
   eventRow,
@@ -44,10 +42,8 @@ function newLog(...rows: OutboxRow[]) {
 
 type Log = ReturnType<typeof newLog>
 
-const apply = (log: Log, from: number, { end, projection = accounts }: Options = {}) =>
-  applyChunk({ pool, projection, topicId: log.topicId }, log.chunk(from, end))
-
-type Options = { end?: number; projection?: Projection }
+const apply = (log: Log, from: number, { end }: { end?: number } = {}) =>
+  applyChunk({ pool, projection: accounts, topicId: log.topicId }, log.chunk(from, end))
 
 async function versionOf(account: string): Promise<number> {
   const { rows } = await pool.query<{ version: string }>(
@@ -65,42 +61,11 @@ test('a chunk moves the offset with what it applied', async () => {
   expect([await log.next(), await versionOf('moves')]).toEqual([6n, 6])
 })
 
-test('an owner that was paused and replaced applies nothing when it wakes', async () => {
-  const log = newLog(...historyOf('zombie', 6))
-  await apply(log, 0, { end: 2 })
-  await apply(log, 2)
-  expect(await apply(log, 2)).toMatchObject({ kind: 'moved', stored: { next: 6n } })
-  expect(await log.next()).toBe(6n)
-})
-
-test('of two owners of one partition at the same moment only one applies', async () => {
-  const log = newLog(...historyOf('race', 50))
-  const outcomes = await Promise.all([1, 2, 3].map(() => apply(log, 0)))
-  expect(outcomes.map(({ kind }) => kind).toSorted()).toEqual(['applied', 'moved', 'moved'])
-  expect(await versionOf('race')).toBe(50)
-})
-
 test('offsets of a topic made anew are not taken for those of the old one', async () => {
   const log = newLog(...historyOf('anew', 2))
   await apply(log, 0)
   const outcome = await apply({ ...log, topicId: randomUUID() }, 2)
   expect(outcome).toMatchObject({ kind: 'moved', stored: { topicId: log.topicId } })
-})
-
-test('a failure between apply and commit leaves neither rows nor offset', async () => {
-  const log = newLog(...historyOf('crash', 3))
-  const crashing: Projection = {
-    ...accounts,
-    apply: async (transaction, events) => {
-      await accounts.apply(transaction, events)
-      await transaction.query('select pg_terminate_backend(pg_backend_pid())')
-      throw new Error('not reached')
-    },
-  }
-  const failure = await apply(log, 0, { projection: crashing }).catch((error: unknown) => error)
-  expect(databaseFault(failure)).toBe('passing')
-  expect([await log.next(), await versionOf('crash')]).toEqual([undefined, 0])
-  expect(await apply(log, 0)).toMatchObject({ kind: 'applied', applied: 3, duplicates: 0 })
 })
 
 async function entryOf(account: string) {

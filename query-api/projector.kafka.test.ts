@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { heartbeatIds, heartbeatType } from 'command-api/events'
 import { encodeToken } from 'command-api/token'
 import { openProducer } from 'kafka/producer'
-import { createTopic, deleteTopic, truncateTopic } from 'kafka/test-topics'
+import { createTopic, deleteTopic } from 'kafka/test-topics'
 import { testBrokers, testDatabases } from 'local-stack/test-databases'
 import { databaseOver, openPool } from 'migrations/database'
 import type { ReadDatabase } from 'migrations/read'
@@ -13,7 +13,6 @@ import { openLog } from 'service/log'
 import { openMetrics } from 'service/metrics'
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
 import { openFreshnesses } from './freshness.ts'
-import type { Projection } from './projection.ts'
 import { accountRoutes, findAccount } from './projections/accounts-reads.ts'
 import { accounts } from './projections/accounts.ts'
 import { projectorSessionSettings, runProjector } from './projector.ts'
@@ -48,23 +47,18 @@ async function publish(topic: string, rows: readonly OutboxRow[]): Promise<void>
 
 type Running = { status: ProjectionStatus; stop: () => Promise<void> }
 
-function start(
-  topic: string,
-  options: { groupId?: string; url?: string; projection?: Projection; chunkRecords?: number } = {},
-): Running {
-  const { groupId = `group-${randomUUID()}`, url = projectorUrl, chunkRecords = 2_000 } = options
-  const status = newStatus('accounts', { topic, groupId })
+function start(topic: string, { url = projectorUrl } = {}): Running {
+  const status = newStatus('accounts', { topic, groupId: `group-${randomUUID()}` })
   const pool = openPool({ ...connection, url, settings: projectorSessionSettings, pipeline: true })
   const control = new AbortController()
   const running = runProjector({
-    projection: options.projection ?? accounts,
+    projection: accounts,
     pool,
     brokers,
     status,
     signal: control.signal,
     log,
     watchIntervalMs: 100,
-    chunkRecords,
   })
   running.catch(() => {})
   let stopped: Promise<void> | undefined
@@ -140,47 +134,6 @@ test('a topic delivered twice over is applied once, and heartbeats are noted', a
   )
 })
 
-test('two owners and a rebalance in the middle: every event is applied once', async () => {
-  const topic = await newTopic(6)
-  const groupId = `group-${randomUUID()}`
-  const ids = names(60)
-  const histories = ids.map((id) => historyOf(id, 40))
-  const part = (from: number, end: number) =>
-    interleave(histories.map((history) => history.slice(from, end)))
-  const one = start(topic, { groupId, chunkRecords: 30 })
-  await publish(topic, part(0, 15))
-  const two = start(topic, { groupId, chunkRecords: 30 })
-  await publish(topic, part(15, 25))
-  await vi.waitUntil(() => two.status.assigned?.length === 3, patient)
-  await publish(topic, part(25, 30))
-  await reached(ids, 30)
-  await one.stop()
-  await publish(topic, part(30, 40))
-  await reached(ids, 40)
-  expect(one.status.applied + two.status.applied).toBe(2_400)
-  expect(one.status.duplicates + two.status.duplicates).toBe(0)
-  expect([...one.status.stopped, ...two.status.stopped]).toEqual([])
-})
-
-test('a crash between apply and commit is repeated from the stored offset', async () => {
-  const topic = await newTopic(1)
-  const [id] = names(1) as [string]
-  let crashes = 0
-  const crashing: Projection = {
-    ...accounts,
-    apply: async (transaction, events) => {
-      const applied = await accounts.apply(transaction, events)
-      if (crashes++ < 3) await transaction.query('select pg_terminate_backend(pg_backend_pid())')
-      return applied
-    },
-  }
-  await publish(topic, historyOf(id, 20))
-  const { status } = start(topic, { projection: crashing })
-  await reached([id], 20)
-  await vi.waitUntil(() => status.applied === 20, patient)
-  expect([crashes, status.duplicates, status.trouble]).toEqual([4, 0, undefined])
-})
-
 test('the process killed with -9 again and again: every event is applied once', async () => {
   const topic = await newTopic(2)
   const ids = names(20)
@@ -226,25 +179,6 @@ test('Postgres away is waited for, and then everything is applied once', async (
   expect(status.stopped.size).toBe(0)
 })
 
-test('a topic made anew under the same name stops every partition, and is not read from 0', async () => {
-  const topic = await newTopic(2)
-  const ids = names(8)
-  await publish(topic, interleave(ids.map((id) => historyOf(id, 3))))
-  const first = start(topic)
-  await reached(ids, 3)
-  await first.stop()
-  await deleteTopic(brokers, topic)
-  await newTopic(2, topic)
-  await publish(topic, interleave(ids.map((id) => historyOf(id, 9))))
-  const { status } = start(topic)
-  await vi.waitUntil(() => status.stopped.size === 2, patient)
-  expect([...status.stopped.values()].map(({ code }) => code)).toEqual([
-    'topic_recreated',
-    'topic_recreated',
-  ])
-  expect(await allAt(ids, 3)).toBe(true)
-})
-
 test('a topic made anew while it is consumed is noticed, too', async () => {
   const topic = await newTopic(1)
   const [id, other] = names(2) as [string, string]
@@ -257,32 +191,4 @@ test('a topic made anew while it is consumed is noticed, too', async () => {
   await vi.waitUntil(() => status.stopped.size === 1, patient)
   expect(status.stopped.get(0)?.code).toBe('topic_recreated')
   expect((await findAccount(reader, other))?.account).toBe(undefined)
-})
-
-test('records deleted before they were read stop the partition', async () => {
-  const topic = await newTopic(1)
-  const [id] = names(1) as [string]
-  await publish(topic, historyOf(id, 9))
-  await truncateTopic(brokers, { topic, partition: 0, below: 5n })
-  const { status } = start(topic)
-  await vi.waitUntil(() => status.stopped.size === 1, patient)
-  expect(status.stopped.get(0)).toMatchObject({ code: 'offset_below_log', offset: 0n })
-  expect((await findAccount(reader, id))?.account).toBe(undefined)
-})
-
-test('a stored offset beyond the end of the log stops the partition, at once or while running', async () => {
-  const topic = await newTopic(2)
-  const ids = names(8)
-  await publish(topic, interleave(ids.map((id) => historyOf(id, 3))))
-  const first = start(topic)
-  await reached(ids, 3)
-  await admin.query(
-    'update read.offsets set next_offset = next_offset + 100 where topic = $1 and partition = 1',
-    [topic],
-  )
-  await vi.waitUntil(() => first.status.stopped.size === 1, patient)
-  await first.stop()
-  const { status } = start(topic)
-  await vi.waitUntil(() => status.stopped.size === 1, patient)
-  expect(status.stopped.get(1)?.code).toBe('offset_beyond_log')
 })

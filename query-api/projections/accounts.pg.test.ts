@@ -5,6 +5,7 @@ import { accounts } from './accounts.ts'
 import type { ProjectedEvent } from '../projection.ts'
 import { eventRow, historyOf, interleave, outboxRow, projected, timeOf } from '../test-events.ts'
 import { openProjectorPool, openReaderPool } from '../test-pools.ts'
+import { storyOf } from '../test-story.ts'
 import { inTransaction } from '../transaction.ts'
 
 const cleanup = new AsyncDisposableStack()
@@ -41,18 +42,6 @@ test('the largest balances keep every digit', async () => {
   const balance = '-999999999999999999'
   await apply([eventRow('large', 1), eventRow('large', 2, { balance })].map(projected))
   expect((await findAccount(reader, 'large'))?.account).toMatchObject({ ledgerBalance: balance })
-})
-
-test('every event twice, in one batch and in the next, has its effect once', async () => {
-  const events = historyOf('twice', 40).map(projected)
-  const doubled = events.flatMap((_, index) => events.slice(Math.max(0, index - 1), index + 1))
-  expect(await apply(doubled.slice(0, 41))).toEqual({ applied: 21, duplicates: 20, refusals: [] })
-  expect(await apply(doubled)).toEqual({ applied: 19, duplicates: 60, refusals: [] })
-  expect(await apply(events)).toEqual({ applied: 0, duplicates: 40, refusals: [] })
-  expect((await findAccount(reader, 'twice'))?.account).toMatchObject({
-    version: 40,
-    ledgerBalance: '390',
-  })
 })
 
 test('a batch of many accounts, new and old, is folded per account', async () => {
@@ -135,4 +124,28 @@ test('the role that answers queries can write nothing', async () => {
     )
   }
   await expect(reader.query(`update read.accounts set held = 1`)).rejects.toMatchObject(denied)
+})
+
+test('of a story with every type of event, the rows are those of a fold in memory', async () => {
+  const events = storyOf(21).map(projected)
+  await apply(events)
+  const fold = new Map<string, Record<string, unknown>>()
+  for (const { account, version, id, event } of events) {
+    const { type, at, payload } = event
+    const { ledgerBalance: ledger_balance, held, available, status } = payload.after
+    const row = fold.get(account) ?? { id: account, frozen: null, opened_at: new Date(at) }
+    const head = { version: String(version), last_event_id: id, as_of: new Date(at) }
+    Object.assign(row, head, { ledger_balance, held, available, status })
+    if (type === 'AccountOpened.v1') {
+      const { currency, exponent } = payload
+      Object.assign(row, { currency, exponent, type: payload.type })
+    }
+    if ('owner' in payload) Object.assign(row, { owner: payload.owner, metadata: payload.metadata })
+    if ('overdraftLimit' in payload) row['overdraft_limit'] = payload.overdraftLimit
+    if (type === 'AccountFrozen.v1') row['frozen'] = payload.scope
+    if (type === 'AccountUnfrozen.v1') row['frozen'] = null
+    fold.set(account, row)
+  }
+  const { rows } = await pool.query(`select * from read.accounts where id like 'story-%'`)
+  expect(new Map(rows.map((row) => [row.id, row]))).toEqual(fold)
 })

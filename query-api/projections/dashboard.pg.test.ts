@@ -3,6 +3,7 @@ import { afterAll, expect, test } from 'vitest'
 import type { ProjectedEvent } from '../projection.ts'
 import { historyOf, projected } from '../test-events.ts'
 import { openProjectorPool, openReaderPool } from '../test-pools.ts'
+import { storyOf } from '../test-story.ts'
 import { inTransaction } from '../transaction.ts'
 import { readDashboard } from './dashboard-reads.ts'
 import { dashboardAt } from './dashboard.ts'
@@ -64,12 +65,6 @@ test('movements are counted in the second and the minute in which they were reco
   expect([later.lastMinute, later.minutes.counts.at(-1)]).toEqual([20, 0])
 })
 
-test('every event twice is counted once', async () => {
-  const before = await movements()
-  expect(await apply(one)).toMatchObject({ applied: 0, duplicates: 11 })
-  expect(await movements()).toEqual(before)
-})
-
 test('a forgotten account is out of each second, and a rebuilt one is in it once', async () => {
   const before = await movements()
   const events = recorded('rebuilt', 9)
@@ -124,4 +119,29 @@ test('the dashboard says what totals and tiers say, as new as the oldest of them
     { count: 0 },
     { from: '100000', to: null, count: 0 },
   ])
+})
+
+test('of a story with every type of event, the counts are those of a fold in memory', async () => {
+  const events = storyOf(24).map(projected)
+  for (let from = 0; from < events.length; from += 70) await apply(events.slice(from, from + 70))
+  const fold = new Map<string, number>()
+  for (const { event } of events) {
+    if (!/^Funds|^HoldCaptured|^TransactionReversed/.test(event.type)) continue
+    for (const [seconds, part] of [
+      [1, 'second'],
+      [60, 'minute'],
+    ] as const) {
+      const bucket = `${seconds} ${event.at.slice(0, part === 'second' ? 19 : 16)}`
+      fold.set(bucket, (fold.get(bucket) ?? 0) + 1)
+    }
+  }
+  const { rows } = await pool.query<{ seconds: number; at: Date; movements: number }>(
+    `select seconds, starts_at as at, sum(movements)::int as movements from read.dashboard_tallies
+      where starts_at > '2099-01-01' group by seconds, starts_at`,
+  )
+  const counted = rows.map(({ seconds, at, movements }): [string, number] => [
+    `${seconds} ${at.toISOString().slice(0, seconds === 1 ? 19 : 16)}`,
+    movements,
+  ])
+  expect(new Map(counted)).toEqual(fold)
 })

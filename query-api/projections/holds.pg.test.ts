@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
 import { eventRow, outboxRow, projected, timeOf } from '../test-events.ts'
+import { storyOf } from '../test-story.ts'
 import { holdRoutes } from './holds-reads.ts'
 import { holds } from './holds.ts'
 import { openReadModel } from './test-read-model.ts'
@@ -77,18 +78,6 @@ test('a hold is listed as it was placed, and then as it ended', async () => {
   expect((await list('all', { status: 'active' }))['items']).toMatchObject([{ id: active }])
 })
 
-test('a hold may be placed and end within one batch, and come twice', async () => {
-  const hold = randomUUID()
-  const rows = [
-    eventRow('brief', 1),
-    holdRow('brief', { hold, version: 2 }),
-    holdRow('brief', { hold, version: 3, type: 'HoldReleased.v1' }),
-  ]
-  await apply([...rows, ...rows])
-  await apply(rows)
-  expect((await list('brief'))['items']).toMatchObject([{ id: hold, status: 'released' }])
-})
-
 test('a list goes on where it was, though holds are placed meanwhile', async () => {
   const rows = Array.from({ length: 5 }, (_, index) =>
     holdRow('pages', { hold: randomUUID(), version: index + 2 }),
@@ -123,4 +112,36 @@ test('an account that is rebuilt has the holds of its history alone', async () =
   const after = await list('anew')
   expect(after).toMatchObject({ version: 2 })
   expect(after['items']).toMatchObject([{ id: kept, status: 'active' }])
+})
+
+test('of a story with every type of event, the holds are those of a fold in memory', async () => {
+  const story = storyOf(26)
+  await apply(story)
+  const ends = new Map([
+    ['HoldCaptured.v1', 'captured'],
+    ['HoldReleased.v1', 'released'],
+    ['HoldExpired.v1', 'expired'],
+  ])
+  const fold = new Map<string, Record<string, unknown>>()
+  for (const { account, version, event } of story.map(projected)) {
+    const { type, at, payload } = event
+    if (type === 'HoldPlaced.v1') {
+      const { holdId: id, amount, currency, reference, expiresAt } = payload
+      const placed = { placed_version: String(version), placed_at: new Date(at), status: 'active' }
+      const ended = { ended_version: null, ended_at: null }
+      const captured = { captured_amount: null, transaction_id: null }
+      const hold = { id, account_id: account, amount, currency, reference, ...placed, ...ended }
+      fold.set(id, { ...hold, ...captured, expires_at: new Date(expiresAt) })
+    }
+    const status = ends.get(type)
+    if (status === undefined || !('holdId' in payload)) continue
+    const hold = fold.get(payload.holdId)!
+    Object.assign(hold, { status, ended_version: String(version), ended_at: new Date(at) })
+    if (type !== 'HoldCaptured.v1') continue
+    Object.assign(hold, { captured_amount: payload.amount, transaction_id: payload.transactionId })
+  }
+  const { rows } = await model.pool.query<{ id: string }>(
+    `select * from read.holds where account_id like 'story-%'`,
+  )
+  expect(new Map(rows.map((row) => [row.id, row]))).toEqual(fold)
 })

@@ -6,6 +6,7 @@ import { openLog } from 'service/log'
 import { afterAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { runTeller } from '../notifications/teller.ts'
 import { eventRow, outboxRow, projected, timeOf } from '../test-events.ts'
+import { storyOf } from '../test-story.ts'
 import { notifications } from './notifications.ts'
 import { openReadModel } from './test-read-model.ts'
 
@@ -140,4 +141,17 @@ test('without a webhook the log is told, without amounts', async () => {
   await vi.waitFor(async () => expect(await queued()).toEqual([]), patient)
   expect(lines.join()).toContain('large_withdrawal/l/2')
   expect(lines.join()).not.toContain('7654321')
+})
+
+test('of a story with every type of event, what is queued is that of a fold in memory', async () => {
+  const story = storyOf(31)
+  await apply(story)
+  const fold = story.map(projected).flatMap(({ account, version, event: { type, payload } }) => {
+    const isLarge = 'amount' in payload && payload.amount.length > 6
+    if (type === 'AccountClosed.v1') return [`account_closed/${account}/${version}`]
+    const isDrawn = type === 'FundsWithdrawn.v1' || type === 'FundsTransferredOut.v1'
+    return isDrawn && isLarge ? [`large_withdrawal/${account}/${version}`] : []
+  })
+  expect((await queued()).toSorted()).toEqual(fold.toSorted())
+  expect(fold.length).toBeGreaterThan(10)
 })

@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, expect, test } from 'vitest'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { outboxRow, projected, timeOf } from '../test-events.ts'
+import { storyOf } from '../test-story.ts'
 import { searchRoutes } from './search-reads.ts'
+import { wordsOf, wordsWithin } from './search-words.ts'
 import { search } from './search.ts'
 import { openReadModel } from './test-read-model.ts'
 
@@ -136,4 +138,37 @@ test('a read that brings a token says when it is older', async () => {
   const later = await model.get('/search', { query: { q: 'torpedo' }, headers })
   expect(later.headers).toMatchObject({ Consistency: 'fresh' })
   expect((later.body as { items: unknown[] }).items).toHaveLength(1)
+})
+
+test('of a story with every type of event, the documents are those of a fold in memory', async () => {
+  const story = storyOf(27)
+  await apply(story)
+  const owners = new Map<string, string>()
+  const references = new Set<string>()
+  for (const { account, version, event } of story.map(projected)) {
+    const { payload } = event
+    if ('owner' in payload) {
+      const words = [...wordsOf(payload.owner), ...wordsWithin(payload.metadata)]
+      owners.set(
+        account,
+        `${version} ${payload.owner}: ${[...new Set(words)].toSorted().join(' ')}`,
+      )
+    }
+    if (!('transactionId' in payload) || payload.reference === null) continue
+    const words = [...new Set(wordsOf(payload.reference))].toSorted().join(' ')
+    const { transactionId, reference } = payload
+    references.add(`${account} ${version} ${transactionId} ${reference}: ${words}`)
+  }
+  const words = `array_to_string(array(
+    select word from unnest(tsvector_to_array(document)) as word order by word collate "C"), ' ')`
+  const { rows: accounts } = await model.pool.query<{ id: string; said: string }>(
+    `select account_id as id, version || ' ' || owner || ': ' || ${words} as said
+      from read.search_accounts where account_id like 'story-%'`,
+  )
+  expect(new Map(accounts.map(({ id, said }) => [id, said]))).toEqual(owners)
+  const { rows } = await model.pool.query<{ said: string }>(
+    `select concat_ws(' ', account_id, version, transaction_id, reference || ':', ${words}) as said
+      from read.search_references where account_id like 'story-%'`,
+  )
+  expect(new Set(rows.map(({ said }) => said))).toEqual(references)
 })

@@ -2,7 +2,9 @@ import fc from 'fast-check'
 import { testDatabases } from 'local-stack/test-databases'
 import { afterAll, expect, test } from 'vitest'
 import type { ProjectedEvent } from '../projection.ts'
+import { projected } from '../test-events.ts'
 import { openProjectorPool, openReaderPool } from '../test-pools.ts'
+import { storyOf } from '../test-story.ts'
 import { inTransaction } from '../transaction.ts'
 import { balanceAt, type Clock, openingAt } from './statements-queries.ts'
 import { statements } from './statements.ts'
@@ -167,3 +169,49 @@ test.each<Clock>(['recorded', 'effective'])(
     expect(await balanceOf(balanceAt(account, clock, later))).toBe(12n)
   },
 )
+
+test('of a story with every type of event, each line says what moved, why and with whom', async () => {
+  const events = storyOf(32).map(projected)
+  await apply(events)
+  const kinds: Readonly<Record<string, string>> = {
+    'FundsDeposited.v1': 'deposit',
+    'FundsWithdrawn.v1': 'withdrawal',
+    'FundsForceDebited.v1': 'force_debit',
+    'FundsTransferredOut.v1': 'transfer_out',
+    'FundsTransferredIn.v1': 'transfer_in',
+    'HoldCaptured.v1': 'hold_capture',
+    'TransactionReversed.v1': 'reversal',
+  }
+  const fold = events.flatMap(({ account, version, event: { type, payload } }) => {
+    const kind = kinds[type]
+    if (kind === undefined || !('transactionId' in payload)) return []
+    const isCredit =
+      kind === 'deposit' ||
+      kind === 'transfer_in' ||
+      ('direction' in payload && payload.direction === 'credit')
+    const related = ['transferId', 'holdId', 'reversedTransactionId'].flatMap(
+      (name) => (payload as Record<string, unknown>)[name] ?? [],
+    )
+    return {
+      account_id: account,
+      version: String(version),
+      kind,
+      amount: `${isCredit ? '' : '-'}${payload.amount}`,
+      balance: payload.after.ledgerBalance,
+      effective_at: new Date(payload.effectiveAt),
+      transaction_id: payload.transactionId,
+      related_id: related[0] ?? null,
+      counterparty_id: 'counterpartyId' in payload ? payload.counterpartyId : null,
+      reference: payload.reference,
+    }
+  })
+  const { rows } = await reader.query<(typeof fold)[number]>(
+    `select account_id, version, kind, amount, balance, effective_at, transaction_id, related_id,
+        counterparty_id, reference
+      from read.statement_lines where account_id like 'story-%'`,
+  )
+  const byVersion = (lines: typeof fold) =>
+    new Map(lines.map((line) => [`${line.account_id} ${line.version}`, line]))
+  expect(byVersion(rows)).toEqual(byVersion(fold))
+  expect(rows).toHaveLength(fold.length)
+})

@@ -4,10 +4,12 @@ import { afterAll, expect, test } from 'vitest'
 import type { ProjectedEvent } from '../projection.ts'
 import { historyOf, outboxRow, projected, timeOf } from '../test-events.ts'
 import { openProjectorPool, openReaderPool } from '../test-pools.ts'
+import { storyOf } from '../test-story.ts'
 import { inTransaction } from '../transaction.ts'
+import { openReadModel } from './test-read-model.ts'
 import { putTiersInForce } from './tiers-change.ts'
 import { type Edges, rangeOf, tierOf } from './tiers-edges.ts'
-import { readTiers } from './tiers-reads.ts'
+import { readTiers, tierRoutes } from './tiers-reads.ts'
 import { tiers } from './tiers.ts'
 
 const cleanup = new AsyncDisposableStack()
@@ -116,20 +118,6 @@ test('after every batch of any balances, counts and totals are those of the acco
     }),
     { numRuns: 15 },
   )
-})
-
-test('every event twice changes nothing, and a gap holds only its own account back', async () => {
-  const one = withBalances('twice', 'EUR', [0n, 5_000n, 50_000n])
-  const other = withBalances('gap', 'EUR', [0n, 20_000n, 200_000n])
-  await apply([...one, other[0]!])
-  const before = await readTiers(reader)
-  expect(await apply(one)).toMatchObject({ applied: 0, duplicates: 3 })
-  expect(await readTiers(reader)).toEqual(before)
-  const { refusals } = await apply([other[2]!])
-  expect(refusals).toMatchObject([{ code: 'version_gap', account: 'gap', wanted: 2 }])
-  expect(await readTiers(reader)).toEqual(before)
-  await apply(other.slice(1))
-  await expectExact()
 })
 
 test('a forgotten account is out of the figures, and a rebuilt one is in them once', async () => {
@@ -261,4 +249,32 @@ test('Postgres and this code find the same tier for a balance', async () => {
 test('an account that no event has opened is refused as a gap', async () => {
   const { refusals } = await apply([projected(historyOf('unopened', 2)[1]!)])
   expect(refusals).toMatchObject([{ code: 'version_gap', wanted: 1 }])
+})
+
+test('of a story with every type of event, the tiers are those of a fold in memory', async () => {
+  await using model = await openReadModel({ projection: tiers, routes: tierRoutes })
+  const story = storyOf(22)
+  await model.apply(story)
+  const events = story.map(projected)
+  const last = new Map(events.map((each) => [each.account, each.event.payload.after.ledgerBalance]))
+  const currencies = new Map(
+    events.flatMap(({ account, event }) =>
+      event.type === 'AccountOpened.v1' ? [[account, event.payload.currency]] : [],
+    ),
+  )
+  const { items, version } = await model.body('/tiers')
+  const tiersOf = items as { currency: string; from: string | null; to: string | null }[]
+  const fold = tiersOf.map(({ currency, from, to }) => {
+    const balances = [...last]
+      .filter(([account]) => currencies.get(account) === currency)
+      .map(([, balance]) => BigInt(balance))
+      .filter(
+        (each) => (from === null || each >= BigInt(from)) && (to === null || each < BigInt(to)),
+      )
+    const total = balances.reduce((sum, each) => sum + each, 0n)
+    return { currency, from, to, count: balances.length, total: String(total) }
+  })
+  expect(items).toEqual(fold)
+  expect(fold.reduce((sum, { count }) => sum + count, 0)).toBe(last.size)
+  expect(version).toBe(events.length)
 })

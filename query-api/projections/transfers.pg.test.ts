@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { OutboxRow } from 'outbox-relay/wire'
 import { afterAll, expect, test } from 'vitest'
 import { eventRow, outboxRow, projected, timeOf } from '../test-events.ts'
+import { storyOf } from '../test-story.ts'
 import { inTransaction } from '../transaction.ts'
 import { openReadModel } from './test-read-model.ts'
 import { transferRoutes } from './transfers-reads.ts'
@@ -106,16 +107,6 @@ test('both halves are one transfer, whichever comes first', async () => {
   }
 })
 
-test('halves that come again change nothing', async () => {
-  const moved = newTransfer('again-a', 'again-b')
-  const from = [eventRow('again-a', 1), half(moved, 'from', 2)]
-  const to = [eventRow('again-b', 1), half(moved, 'to', 2)]
-  await apply([...from, ...from, ...to])
-  const once = await transfer(moved.transferId)
-  expect(await apply([...to, ...from])).toMatchObject({ applied: 0, duplicates: 4 })
-  expect(await transfer(moved.transferId)).toEqual(once)
-})
-
 test('many transfers between the same accounts, met from both sides at once, wait for nobody', async () => {
   const moved = Array.from({ length: 200 }, () => newTransfer('busy-a', 'busy-b'))
   const side = (which: 'from' | 'to', account: string, order: readonly Transfer[]) => [
@@ -163,4 +154,42 @@ test('an account that is rebuilt brings its own halves again, and leaves the oth
       ['anew-b', 2],
     ]),
   )
+})
+
+type Half = { account_id: string; transaction_id: string; reversed_by: string | null }
+
+test('of a story with every type of event, the halves are those of a fold in memory', async () => {
+  const story = storyOf(25)
+  await apply(story)
+  const fold = new Map<string, Record<string, unknown>>()
+  for (const { account, version, event } of story.map(projected)) {
+    const { type, at, payload } = event
+    if (type === 'FundsTransferredOut.v1' || type === 'FundsTransferredIn.v1') {
+      const { transferId, transactionId, counterpartyId, amount, currency, reference } = payload
+      fold.set(`${account} ${transactionId}`, {
+        transfer_id: transferId,
+        side: type === 'FundsTransferredOut.v1' ? 'from' : 'to',
+        account_id: account,
+        counterparty_id: counterpartyId,
+        transaction_id: transactionId,
+        amount,
+        currency,
+        reference,
+        effective_at: new Date(payload.effectiveAt),
+        version: String(version),
+        recorded_at: new Date(at),
+        reversed_by: null,
+        reversed_at: null,
+      })
+    }
+    if (type !== 'TransactionReversed.v1') continue
+    const half = fold.get(`${account} ${payload.reversedTransactionId}`)
+    if (half) Object.assign(half, { reversed_by: payload.transactionId, reversed_at: new Date(at) })
+  }
+  const { rows } = await model.pool.query<Half>(
+    `select * from read.transfer_halves where account_id like 'story-%'`,
+  )
+  const halves = rows.map((row) => [`${row.account_id} ${row.transaction_id}`, row] as const)
+  expect(new Map(halves)).toEqual(fold)
+  expect(rows.some((row) => row.reversed_by !== null)).toBe(true)
 })
