@@ -2,9 +2,11 @@ import { waitUntil } from 'local-stack/wait-until'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Sweep } from './leftovers.ts'
 import type { Names } from './names.ts'
-import { createSlot, withCdc } from './slots.ts'
-import { type Session, testNames, type TestOutbox, testOutbox } from './test-outbox.ts'
+import { createSlot, dropSlots, withCdc } from './slots.ts'
+import { connect, type Session, testNames, type TestOutbox, testOutbox } from './test-outbox.ts'
+import { ownServers } from './test-server.ts'
 import { openSlot } from './wal/test-log-reader.ts'
+import { ownServer } from './wal/test-own-server.ts'
 import { slotNames } from './wal/test-wal-relay.ts'
 
 let outbox: TestOutbox
@@ -100,3 +102,36 @@ test('a slot in use that cannot be removed, since no Connect is known, is said',
   expect(await slotNames(superuser)).toEqual([name])
   await session[Symbol.asyncDispose]()
 })
+
+// Two servers give their databases the same oids, one after the other.
+test.skipIf(!ownServers)(
+  'a slot of another server is not touched, though its database has the same oid',
+  async () => {
+    await using other = await ownServer()
+    await using there = await connect(other.url)
+    const { rows } = await there.client.query<{ oid: string }>(
+      'select oid::text from pg_database where datname = current_database()',
+    )
+    const { oid: database = '' } = rows[0] ?? {}
+    const slot = `sluice_debezium_${database}_6`
+    await there.sql(`select pg_create_logical_replication_slot('${slot}', 'pgoutput')`)
+    const { signal } = new AbortController()
+    const dropAs = ({ server }: Pick<Names, 'server'>) => {
+      const place = { server, database }
+      return withCdc({ url: other.url, names: place, signal }, (client) =>
+        dropSlots(client, { names: place, upTo: 7n, endUse: true }),
+      )
+    }
+    await expect(dropAs(names)).rejects.toMatchObject({
+      code: 'slot_unusable',
+      message: expect.stringMatching(/another server or database/),
+    })
+    expect(await slotNames(there)).toEqual([slot])
+    // By that server's own name it goes: the name is what kept it.
+    const { rows: identity } = await there.client.query<{ server: string }>(
+      'select system_identifier::text as server from pg_control_system()',
+    )
+    await dropAs({ server: identity[0]?.server ?? '' })
+    expect(await slotNames(there)).toEqual([])
+  },
+)
