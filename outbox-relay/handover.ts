@@ -43,8 +43,11 @@ export async function holdersEnded({ db, signal, waiting }: HandoverWait): Promi
   }
 }
 
+/** What there is to know of the statement that read a batch. */
+type Statement = Pick<Batch, 'complete' | 'sentMs'>
+
 /** Steps 3 and 4: whether this published batch is the last that polling has to publish. */
-export function handsOver(batch: Batch, endedAtMs: number | undefined): boolean {
+export function handsOver(batch: Statement, endedAtMs: number | undefined): boolean {
   return endedAtMs !== undefined && batch.complete && batch.sentMs > endedAtMs
 }
 
@@ -102,7 +105,7 @@ export class Handover<Made> {
   }
 
   /** Asked of every batch that polling has published: may the stream take over now? */
-  covers(batch: Batch): boolean {
+  covers(batch: Statement): boolean {
     if (batch.complete) this.#caughtUp.resolve()
     return handsOver(batch, this.#ready?.endedAtMs)
   }

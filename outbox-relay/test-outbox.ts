@@ -3,6 +3,7 @@ import { testDatabases } from 'local-stack/test-databases'
 import { openPool, sessionOptions } from 'migrations/database'
 import pg from 'pg'
 import {
+  type Batch,
   type Cursor,
   type CursorLimits,
   cursorSession,
@@ -52,7 +53,7 @@ export async function testOutbox() {
 }
 
 /** What a relay of this database would call its slots and connectors. */
-export async function testNames({ pool }: TestOutbox, epoch: string): Promise<Names> {
+export async function testNames({ pool }: Pick<TestOutbox, 'pool'>, epoch: string): Promise<Names> {
   return namesOf(pool, { epoch, row: await readRelayRow(pool) })
 }
 
@@ -140,11 +141,15 @@ export class ReadingRelay {
 
   /** One statement. Returns what it brought, as `aggregate@version`. */
   async poll(): Promise<string[]> {
+    return (await this.batch()).rows.map(nameOf)
+  }
+
+  /** One statement, as it was. */
+  async batch(): Promise<Batch> {
     const batch = await this.#cursor.read(this.progress)
     this.progress = batch.after
-    const brought = batch.rows.map(nameOf)
-    this.read.push(...brought)
-    return brought
+    this.read.push(...batch.rows.map(nameOf))
+    return batch
   }
 
   get gaps(): (readonly [bigint, bigint])[] {

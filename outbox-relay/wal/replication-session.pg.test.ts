@@ -109,7 +109,7 @@ describe('a leader that begins', () => {
     return new Handover({ way: wayToLog(place), db: outbox.pool, step, waiting, signal })
   }
 
-  test('enters the log only after a statement sent once all holders had ended', async () => {
+  test('enters the log by a slot of its own, which it makes once polling has caught up', async () => {
     await using reading = await readingSession(outbox.relayUrl)
     await using writer = await outbox.writer()
     const cursor = openCursor(reading.client)
