@@ -117,6 +117,16 @@ async function startTestPostgres(
   return postgres.url()
 }
 
+/** No test is skipped for want of it: throws `java_missing`. */
+export function testJava(): string {
+  const found = findJava(process.env)
+  if ('java' in found) return found.java
+  throw new StackError(
+    'java_missing',
+    `Kafka needs Java 17 or newer: ${found.missing}. With Docker, set TEST_STACK=containers.`,
+  )
+}
+
 async function useKafka(servers: Servers): Promise<string[]> {
   const given = process.env.TEST_KAFKA_BROKERS
   if (given !== undefined) return given.split(',')
@@ -127,19 +137,13 @@ async function useKafka(servers: Servers): Promise<string[]> {
     servers.cleanup.defer(kafka.stop)
     return kafka.brokers
   }
-  const found = findJava(process.env)
-  if ('missing' in found) {
-    throw new StackError(
-      'java_missing',
-      `Kafka needs Java 17 or newer: ${found.missing}. With Docker, set TEST_STACK=containers.`,
-    )
-  }
+  const java = testJava()
   const jars = await ensureTestJars()
   const dataFolder = await ownFolder(servers)
   const kafka = await startKafka({
     dataFolder,
     jars,
-    java: found.java,
+    java,
     port,
     controllerPort,
     quickStart: true,

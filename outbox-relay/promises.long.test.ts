@@ -1,19 +1,17 @@
-import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
-import { ensureTestJars } from 'local-stack/test-servers'
+import { findFreePorts, openDataFolder, startKafka } from 'local-stack'
+import { ensureTestJars, testJava } from 'local-stack/test-servers'
 import { waitUntil } from 'local-stack/wait-until'
 import { describe, expect, test } from 'vitest'
 import { testedModes } from './test-modes.ts'
 import { ownServers } from './test-server.ts'
-import { advances, drained, openStage, sendsBy } from './test-stage.ts'
+import { advances, drained, openStage, sending, sendsBy, undisturbed } from './test-stage.ts'
 import { kept } from './test-topic.ts'
 import { drained as drainedInTheEnd, residentBytes, writeHistory } from './wal/test-wal-relay.ts'
 
 // As `promises.kafka.test.ts`, of what takes long.
 
-const java = findJava(process.env)
-
 describe.each(testedModes.filter(({ anyKafka }) => anyKafka))('in mode $name', (mode) => {
-  test.runIf('java' in java && ownServers)(
+  test.runIf(ownServers)(
     'Kafka killed, and back later, is waited for',
     async () => {
       await using folder = await openDataFolder()
@@ -22,7 +20,8 @@ describe.each(testedModes.filter(({ anyKafka }) => anyKafka))('in mode $name', (
       // A killed broker is let back in only when its old session has run out.
       const properties = { 'broker.session.timeout.ms': 1_500, 'broker.heartbeat.interval.ms': 300 }
       const where = { dataFolder: folder, jars, port, controllerPort, properties, heapMb: 256 }
-      const start = () => startKafka({ ...where, java: 'java' in java ? java.java : '' })
+      const java = testJava()
+      const start = () => startKafka({ ...where, java })
       let broker = await start()
       await using cleanup = new AsyncDisposableStack()
       cleanup.defer(() => broker.stop())
@@ -72,8 +71,7 @@ describe.each(testedModes)('in mode $name', (mode) => {
     await advances(relay)
     await writing.stop()
     await drained(relay, stage)
-    const { source, lastError, epoch } = await relay.status()
-    expect({ source, lastError, epoch }).toEqual({ source: mode.name, lastError: null, epoch: '1' })
+    expect(await sending(relay, stage)).toEqual(undisturbed(mode))
     expect(await stage.findings()).toMatchObject({ ...kept, repeated: 0 })
   }, 90_000)
 
@@ -88,8 +86,7 @@ describe.each(testedModes)('in mode $name', (mode) => {
     const history = { aggregateType, accounts: 200, from: 1, to: 1_000, payloadBytes: 500 }
     await writeHistory(writer, history)
     await drainedInTheEnd(relay, writer)
-    const { epoch, source, lastError } = await relay.status()
-    expect({ epoch, source, lastError }).toEqual({ epoch: '1', source: mode.name, lastError: null })
+    expect(await sending(relay, stage)).toEqual(undisturbed(mode))
     expect(await stage.findings()).toMatchObject(kept)
     process.stdout.write(`resident ${Math.round((await residentBytes(relay)) / 1e6)} MB\n`)
   }, 240_000)

@@ -3,7 +3,7 @@ import { partitionOf } from 'kafka/partition'
 import type { DumpedBytes } from 'kafka/topic-dump'
 import { expect, test } from 'vitest'
 import type { TestedMode } from './test-modes.ts'
-import { drained, openStage, sendsBy, type Stage } from './test-stage.ts'
+import { drained, openStage, sending, sendsBy, type Stage, undisturbed } from './test-stage.ts'
 
 // The same rows by every way there is to Kafka, and the bytes that the contract asks for, written down
 // here: no code of ours has a say in what is expected, but for the partition.
@@ -157,6 +157,7 @@ export function testGolden(ways: ReturnType<typeof waysOf>): void {
       await sendsBy(relay, mode)
       await insertRows(stage)
       await drained(relay, stage)
+      expect(await sending(relay, stage)).toEqual(undisturbed(mode))
       const records = (await stage.dumpBytes()).toSorted((a, b) => (idOf(a) < idOf(b) ? -1 : 1))
       expect(records.map(bytesOf)).toEqual(rows.map(expectedRecord))
       for (const [n, record] of records.entries()) {

@@ -151,6 +151,24 @@ export async function drained(relay: RelayProcess, stage: Stage): Promise<void> 
   )
 }
 
+/** By what it is sent, in which epoch, and what has failed so far. */
+export async function sending(relay: RelayProcess, stage: Stage) {
+  const { source, epoch, lastError } = await relay.status()
+  await using session = await stage.session()
+  const { rows } = await session.client.query<{ reason: string }>(
+    "select reason from outbox.audit where action = 'stream_ended'",
+  )
+  return { source, epoch, lastError, streamsEnded: rows.map(({ reason }) => reason) }
+}
+
+/** `sending` of the first leader, when the mode's own sender has sent all that came after `sendsBy`. */
+export const undisturbed = ({ name }: TestedMode) => ({
+  source: name,
+  epoch: '1',
+  lastError: null,
+  streamsEnded: [],
+})
+
 export const leads = (relay: RelayProcess) =>
   waitUntil(() => relay.logged('leading') !== undefined, { what: 'it to lead', deadlineMs: 20_000 })
 

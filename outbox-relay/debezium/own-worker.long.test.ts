@@ -3,13 +3,12 @@ import {
   connectJars,
   ensureJars,
   findFreePorts,
-  findJava,
   openDataFolder,
   startConnect,
   startKafka,
 } from 'local-stack'
 import { ensureTopics } from 'kafka/admin'
-import { ensureTestJars } from 'local-stack/test-servers'
+import { ensureTestJars, testJava } from 'local-stack/test-servers'
 import { waitUntil } from 'local-stack/wait-until'
 import { describe, expect, test } from 'vitest'
 import { known, type TestedMode } from '../test-modes.ts'
@@ -20,16 +19,13 @@ import { drained } from '../wal/test-wal-relay.ts'
 
 // What is done to a whole Kafka or Kafka Connect, so each test has both of its own.
 
-const found = findJava(process.env)
-const java = 'java' in found ? found.java : ''
-
 async function ownWorker() {
   await using cleanup = new AsyncDisposableStack()
   const dataFolder = cleanup.use(await openDataFolder())
   const [port = 0, controllerPort = 0, connectPort = 0] = await findFreePorts(3)
   // A killed broker is let back in only when its old session has run out.
   const properties = { 'broker.session.timeout.ms': 1_500, 'broker.heartbeat.interval.ms': 300 }
-  const shared = { dataFolder, java, heapMb: 256, quickStart: true }
+  const shared = { dataFolder, java: testJava(), heapMb: 256, quickStart: true }
   const jars = await ensureTestJars()
   const startBroker = () => startKafka({ ...shared, jars, port, controllerPort, properties })
   let broker = await startBroker()
@@ -73,7 +69,7 @@ async function ownWorker() {
   }
 }
 
-describe.runIf(java !== '' && ownServers)('under a connector that sends,', () => {
+describe.runIf(ownServers)('under a connector that sends,', () => {
   test.each(['broker', 'worker'] as const)(
     'the %s is killed, and back later: told, waited for, and nothing is lost',
     async (what) => {

@@ -1,5 +1,5 @@
-import { findFreePorts, findJava, openDataFolder, startKafka } from 'local-stack'
-import { ensureTestJars } from 'local-stack/test-servers'
+import { findFreePorts, openDataFolder, startKafka } from 'local-stack'
+import { ensureTestJars, testJava } from 'local-stack/test-servers'
 import { openProxy } from './test-proxy.ts'
 
 /** A broker that can be reached only through a proxy, so that it can fall silent. */
@@ -8,12 +8,10 @@ export async function silentKafka() {
   const dataFolder = cleanup.use(await openDataFolder())
   const [port = 0, controllerPort = 0] = await findFreePorts(2)
   const proxy = cleanup.use(await openProxy(port))
-  const found = findJava(process.env)
-  const java = 'java' in found ? found.java : 'java'
   const kafka = await startKafka({
     dataFolder,
     jars: await ensureTestJars(),
-    java,
+    java: testJava(),
     port,
     controllerPort,
     advertisedPort: proxy.port,
