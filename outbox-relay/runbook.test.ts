@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { globSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
 // Whatever GET /relay can say is in the README's runbook: taken from the source, so that a new code or
@@ -43,4 +44,71 @@ test.each(steps)('the step %s is in the table of steps', (step) => {
 
 test('a code that nobody wrote about is missed', () => {
   expect(isRow(runbook, 'slot_unheard_of')).toBe(false)
+})
+
+// The tables also name the tests that show what they say: `file.test.ts`: words of a title; of another.
+
+const repository = fileURLToPath(new URL('..', import.meta.url))
+const testFiles = globSync('{outbox-relay,kafka}/**/*.test.ts', { cwd: repository })
+
+/** Of the files that a table calls so, `*` being any folder, and of the suites that they run. */
+function textsOf(name: string): string[] {
+  const called = new RegExp(`(^|/)${name.replaceAll('.', '\\.').replaceAll('*', '[^/]+')}$`)
+  return testFiles
+    .filter((file) => called.test(file))
+    .flatMap((file) => {
+      const text = read(`../${file}`)
+      const folder = file.slice(0, file.lastIndexOf('/') + 1)
+      const suites = [...text.matchAll(/ from '(\.[^']*\/(?:test-|[\w-]+-conformance)[^']*)'/g)]
+      return [text, ...suites.map(([, suite = '']) => read(`../${folder}${suite}`))]
+    })
+}
+
+const titlesOf = (name: string) =>
+  textsOf(name).flatMap((text) =>
+    [...text.matchAll(/\(\s*(['`])((?:(?!\1).)+)\1,\s*(?:async\b|\(|\{)/g)].map(
+      ([, , title = '']) => title,
+    ),
+  )
+
+type Named = { files: string[]; words: string }
+
+/** What the cells of all tables name: files, and words of titles in them, or none. */
+function namedIn(markdown: string): Named[] {
+  const named: Named[] = []
+  let files: string[] = []
+  for (const cell of markdown.match(/(?<=\|)[^|\n]+(?=\|)/g) ?? []) {
+    if (!/test\.ts`|the same:/.test(cell)) continue
+    for (const part of cell.split(';')) {
+      const [before = '', after = ''] = part.split(/: (?=[^`]*$)/)
+      const given = [...before.matchAll(/`([^`\s]+\.test\.ts)`/g)].map(([, file = '']) => file)
+      if (given.length > 0) files = given
+      else if (part.includes('`')) continue
+      const words = given.length > 0 || before.includes('the same') ? after : part
+      named.push({ files, words: words.trim() })
+    }
+  }
+  return named
+}
+
+const isThere = ({ files, words }: Named) =>
+  files.every((file) => textsOf(file).length > 0) &&
+  files.some((file) => titlesOf(file).some((title) => title.includes(words)))
+
+const named = namedIn(readme).map((each) => ({ ...each, name: each.files.join(' and ') }))
+
+test('tests are named', () => {
+  expect(named.length).toBeGreaterThan(80)
+})
+
+test.each(named)('$name has a test of the words "$words"', (each) => {
+  expect(isThere(each)).toBe(true)
+})
+
+test('a test that nobody wrote is missed, and so is a file', () => {
+  const [right, ...wrong] = namedIn(
+    '| x | `lease.test.ts`: whatever the delays; never heard of | `slack.test.ts` |',
+  )
+  expect(right).toEqual({ files: ['lease.test.ts'], words: 'whatever the delays' })
+  expect([right!, ...wrong].map(isThere)).toEqual([true, false, false])
 })
