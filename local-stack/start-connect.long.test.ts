@@ -18,34 +18,67 @@ const variables = [
   'CONNECT_PORT',
 ]
 
-test('npm start in mode debezium runs Kafka Connect, sends by it, and stops it before Kafka', async () => {
+/** An ephemeral stack on free ports, until `stop`. */
+async function started(environment: Record<string, string>) {
   await ensureTestJars()
   const ports = (await findFreePorts(variables.length)).map(String)
   const given = Object.fromEntries(variables.map((name, at) => [name, ports[at]]))
   const start = spawn('npm', ['start', '--', '--ephemeral'], {
     cwd: repository,
-    env: { ...process.env, ...given, RELAY_MODE: 'debezium', AUTH: 'off' },
+    env: { ...process.env, ...given, AUTH: 'off', ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const exited = once(start, 'exit')
   let output = ''
   start.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
-  const said = (text: RegExp) =>
-    waitUntil(() => text.test(output), { what: `npm start to say ${text}`, deadlineMs: 120_000 })
-  await said(/Ctrl-C stops everything/)
-  const source = async () => {
-    const response = await fetch(`http://127.0.0.1:${ports[2]}/relay`)
-    return ((await response.json()) as { source: string }).source
+  const stop = async () => {
+    start.kill('SIGINT')
+    await exited
+    return output
   }
-  await waitUntil(async () => (await source()) === 'debezium', {
-    what: 'the connector to send',
-    deadlineMs: 60_000,
+  const ready = () => /Ctrl-C stops everything/.test(output)
+  await waitUntil(ready, { what: 'npm start', deadlineMs: 120_000 }).catch(async (error) => {
+    await stop()
+    throw error
   })
-  const connect = { url: `http://127.0.0.1:${ports[6]}` }
-  expect(await listConnectors(connect, 'sluice-outbox-')).toHaveLength(1)
-  start.kill('SIGINT')
-  await exited
-  expect(output).toMatch(
-    /✓ services +stopped[\s\S]*✓ Kafka Connect +stopped[\s\S]*✓ Kafka +stopped/,
-  )
+  const relayUrl = `http://127.0.0.1:${ports[2]}/relay`
+  return {
+    relayUrl,
+    connect: { url: `http://127.0.0.1:${ports[6]}` },
+    sendsBy: (mode: string) =>
+      waitUntil(
+        async () => {
+          const { source } = (await (await fetch(relayUrl)).json()) as { source: string }
+          return source === mode
+        },
+        { what: `${mode} to send`, deadlineMs: 60_000 },
+      ),
+    stop,
+    [Symbol.asyncDispose]: async () => void (await stop()),
+  }
+}
+
+const stoppedBeforeKafka =
+  /✓ services +stopped[\s\S]*✓ Kafka Connect +stopped[\s\S]*✓ Kafka +stopped/
+
+test('npm start in mode debezium runs Kafka Connect, sends by it, and stops it before Kafka', async () => {
+  await using stack = await started({ RELAY_MODE: 'debezium' })
+  await stack.sendsBy('debezium')
+  expect(await listConnectors(stack.connect, 'sluice-outbox-')).toHaveLength(1)
+  expect(await stack.stop()).toMatch(stoppedBeforeKafka)
+}, 240_000)
+
+test('beside another mode SLUICE_CONNECT=1 brings Kafka Connect up, and the relay can be switched to it', async () => {
+  await using stack = await started({ RELAY_MODE: 'wal', SLUICE_CONNECT: '1' })
+  await stack.sendsBy('wal')
+  expect(await listConnectors(stack.connect, 'sluice-outbox-')).toEqual([])
+  const asked = await fetch(`${stack.relayUrl}/mode`, {
+    method: 'PUT',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ mode: 'debezium' }),
+  })
+  expect(asked.status).toBe(202)
+  await stack.sendsBy('debezium')
+  expect(await listConnectors(stack.connect, 'sluice-outbox-')).toHaveLength(1)
+  expect(await stack.stop()).toMatch(stoppedBeforeKafka)
 }, 240_000)
