@@ -95,19 +95,44 @@ describe('entering', () => {
   })
 })
 
+test('a header that InsertHeader sets is not the text it was given: why specversion is a column', async () => {
+  const literals = { number: '1.0', quoted: '"1.0"', word: 'application/json' }
+  const names = Object.keys(literals)
+  const configuration = {
+    ...outbox.configuration,
+    transforms: ['outbox', ...names].join(','),
+    ...Object.fromEntries(
+      Object.entries(literals).flatMap(([name, literal]) => [
+        [`transforms.${name}.type`, 'org.apache.kafka.connect.transforms.InsertHeader'],
+        [`transforms.${name}.header`, name],
+        [`transforms.${name}.value.literal`, literal],
+      ]),
+    ),
+  }
+  await enter(configuration)
+  await outbox.insert({ aggregateId: 'a-1', version: 1 })
+  const [record] = await published(1)
+  const found = Object.fromEntries(record?.headers ?? [])
+  expect(found).toMatchObject({ number: '1', quoted: '"1.0"', word: 'application/json' })
+  expect(found).toMatchObject({ ce_specversion: '1.0' })
+})
+
 describe('a slot that is dropped before any offset was stored', () => {
-  test('makes the task FAIL, and nothing is passed over', async () => {
+  test('makes the task FAIL, and nothing is passed over; once it is back, a restart is enough', async () => {
     const lsn = await outbox.createSlot()
+    await outbox.keepSlot()
     await createStopped(outbox.connect, outbox.configuration)
     await patchOffsets(outbox.connect, outbox.connectorName, lsn)
-    await outbox.insert({ aggregateId: 'a-1', version: 1 })
+    const rows = await outbox.insert({ aggregateId: 'a-1', version: 1 })
     await outbox.dropSlot()
     await resume(outbox.connect, outbox.connectorName)
     const { tasks } = await taskIs('FAILED')
     expect(tasks[0]?.failure).toMatch(/no longer available on the server/)
-    await restartFailed(outbox.connect, outbox.connectorName)
-    await taskIs('FAILED')
     expect(await outbox.published()).toEqual([])
+    await outbox.restoreSlot()
+    await restartFailed(outbox.connect, outbox.connectorName)
+    await taskIs('RUNNING')
+    expect(await published(1)).toEqual(expectedRecords(rows))
   })
 
   test('is made anew without a word where offsets were not patched: the control', async () => {

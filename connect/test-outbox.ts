@@ -37,6 +37,8 @@ export async function testOutbox() {
   const cdc = cleanup.use(await session(databases.write('sluice_cdc')))
   await createTopic(brokers, topic, partitions)
   cleanup.defer(() => deleteTopic(brokers, topic))
+  const keptSlotName = `${slotName}_kept`
+  cleanup.defer(() => dropSlot(cdc, keptSlotName))
   cleanup.defer(() => dropSlot(cdc, slotName))
   cleanup.defer(async () => {
     for (const name of await listConnectors(connect, connectorName)) await remove(connect, name)
@@ -54,6 +56,9 @@ export async function testOutbox() {
     /** Makes the slot by SQL; gives the position that it begins after. */
     createSlot: () => createSlot(cdc, slotName),
     dropSlot: () => dropSlot(cdc, slotName),
+    /** A copy of it at the same place, and the slot again of that copy. */
+    keepSlot: () => copySlot(cdc, slotName, keptSlotName),
+    restoreSlot: () => copySlot(cdc, keptSlotName, slotName),
     slotIsActive: () => slotIs(cdc, slotName, 'active'),
     slotPassed: (lsn: string) => slotIs(cdc, slotName, 'confirmed_flush_lsn >= $2::pg_lsn', lsn),
     insert: (...rows: RowToInsert[]) => insertRows(superuser, aggregateType, rows),
@@ -75,6 +80,10 @@ async function createSlot(client: pg.Client, name: string): Promise<string> {
     [name],
   )
   return rows[0]?.lsn ?? ''
+}
+
+async function copySlot(client: pg.Client, from: string, to: string): Promise<void> {
+  await client.query('select pg_copy_logical_replication_slot($1, $2)', [from, to])
 }
 
 /** A worker that has let go of a slot may be known to the server as its user for a moment more. */
