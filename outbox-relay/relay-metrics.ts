@@ -74,7 +74,7 @@ function counters(registers: Registry[]) {
     }),
     failures: new Counter({
       name: 'sluice_relay_failures_total',
-      help: 'Ends of a leadership, or of the wait for one, by code',
+      help: 'Ends of a leadership, of the wait for one, or of a connector, by code',
       labelNames: ['code'] as const,
       registers,
     }),

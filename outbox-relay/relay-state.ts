@@ -20,10 +20,13 @@ type LastBatch = {
 /** The slot in use, as the server has it. */
 export type SlotState = {
   name: string
+  /** When lost with the server's reason, such as `lost (wal_removed)`. */
   walStatus: string
   /** Bytes of log that the server keeps for it. */
   retainedBytes: number
   confirmedFlush: string | null
+  /** Bytes of log before it is beyond `max_slot_wal_keep_size`; null without such a limit. */
+  safeBytes: number | null
 }
 
 /** A connector that sends, as Kafka Connect has it. */
@@ -176,7 +179,7 @@ export function noteFailedAttempt({ state, metrics }: Notes, error: unknown): vo
   state.lastError = lastError('publish_failed', error)
 }
 
-/** The end of a leadership, or of the wait for one. */
+/** The end of a leadership, of the wait for one, or of a connector. */
 export function noteFailure({ state, metrics }: Notes, error: unknown): void {
   const code = codeOf(error)
   metrics.failures.inc({ code })

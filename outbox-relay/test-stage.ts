@@ -37,6 +37,7 @@ export async function openStage(mode: TestedMode, places: StagePlaces = {}) {
   return {
     outbox,
     aggregateType,
+    topic,
     makeTopic: () => createTopic(brokers, topic, partitions),
     relay: (environment: Record<string, string> = {}) =>
       startRelay({

@@ -8,7 +8,7 @@ import { Sweep } from '../leftovers.ts'
 import { aggregatesParked } from '../parking.ts'
 import { poll } from '../polling.ts'
 import type { Progress } from '../progress.ts'
-import { noteConnector, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
+import { noteConnector, noteFailure, noteSlot, noteSource, noteWaiting } from '../relay-state.ts'
 import { leaveConnector, WayToConnector } from './connector-entry.ts'
 import type { Step } from '../switch-table.ts'
 import type { Publication } from './publication.ts'
@@ -121,13 +121,15 @@ async function sendByConnector(leadership: Leadership, handed: Handed): Promise<
     const ended = { action: 'stream_ended', before: 'debezium', after: 'polling', reason: why }
     // The epoch may be over, or the server away: the log of this process has it then.
     await leadership.audit(ended).catch(() => {})
-    if (hasCode(error, 'slot_lost', 'publication_unfit', 'connector_refused')) {
+    const again = hasCode(error, 'slot_lost', 'publication_unfit', 'connector_refused')
+    if (!again && !hasCode(error, 'connector_lost')) throw error
+    noteFailure(notes, error)
+    if (again) {
       noteSource(notes, 'polling')
       noteWaiting(notes, `polling sends until the connector begins again: ${why}`)
-      return { progress, again: true }
+      return { progress, again }
     }
-    if (!hasCode(error, 'connector_lost')) throw error
-    return { progress: await pollOn(leadership, { ...handed, start: progress, why }), again: false }
+    return { progress: await pollOn(leadership, { ...handed, start: progress, why }), again }
   }
   return { progress: watched.progress, again: false }
 }
