@@ -22,7 +22,7 @@ export type RelayAnswer = {
   switching: { to: string; step: string | null; sinceMs: number; waitingFor: string | null } | null
   source: string
   waitingFor: string | null
-  slot: { name: string; walStatus: string; retainedBytes: number } | null
+  slot: { name: string; walStatus: string; retainedBytes: number; safeBytes: number | null } | null
   connector: {
     name: string
     state: string

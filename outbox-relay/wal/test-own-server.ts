@@ -22,6 +22,8 @@ export async function ownServer(settings: Record<string, string | number> = {}) 
     /** The superuser's, to the write database. */
     url,
     port,
+    /** The end of the server's own log. */
+    logTail: () => server.logTail(),
     /** As `pg_ctl stop -m fast` does it; how long it took, in milliseconds. */
     async stopFast(): Promise<number> {
       const begunMs = performance.now()

@@ -75,6 +75,15 @@ export async function writeHistory({ client }: Session, history: History): Promi
   )
 }
 
+/** About 200 MB of log that nobody of ours asked for, or as many as are given. */
+export async function writeElsewhere(session: Session, megabytes = 200): Promise<void> {
+  await session.sql('create table noise (text text)')
+  await session.sql(
+    `insert into noise select repeat('n', 1000) from generate_series(1, ${megabytes * 950})`,
+  )
+  await session.sql('drop table noise')
+}
+
 /** What `versions` must be when nothing is lost and nothing out of order. */
 export function complete(accounts: number, to: number): Map<string, number[]> {
   const all = Array.from({ length: to }, (_, n) => n + 1)
