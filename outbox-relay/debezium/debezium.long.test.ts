@@ -353,32 +353,3 @@ test('a connector that moves nothing is said loudly, and taken up again when it 
   const { waitingFor } = await until(relay, 'calm', (now) => now.connector?.standsStill === false)
   expect(waitingFor).toBeNull()
 })
-
-test('an idle outbox beside a busy database retains little log', async () => {
-  await using relay = await connectorRelay()
-  await taken(relay)
-  await connector.sql('create table busy (filling text)')
-  await connector.sql('alter table busy alter column filling set storage external')
-  const control = `control_${randomUUID().slice(0, 8)}`
-  await connector.sql(`select pg_create_logical_replication_slot('${control}', 'pgoutput')`)
-  const retained = async (slot: string) =>
-    Number(
-      await connector.value(`select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)
-        from pg_replication_slots where slot_name = '${slot}'`),
-    )
-  for (let megabytes = 0; megabytes < 200; megabytes += 10) {
-    await connector.sql("insert into busy select repeat('x', 10000) from generate_series(1, 1050)")
-  }
-  const { slot } = await until(relay, 'the slot', (now) => now.slot !== null)
-  // The server lets go only at its own records of what runs, which it writes every 15 s.
-  const least = await waitUntil(
-    async () => {
-      const bytes = await retained(slot?.name ?? '')
-      return bytes < 64_000_000 && bytes
-    },
-    { what: 'the slot to let go', deadlineMs: 45_000, intervalMs: 500 },
-  )
-  expect(least).toBeLessThan(64_000_000)
-  // Whoever acknowledges nothing keeps it all: the figure is not blind.
-  expect(await retained(control)).toBeGreaterThan(200_000_000)
-})
