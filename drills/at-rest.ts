@@ -1,7 +1,9 @@
 import { check, type Verdict } from './checker.ts'
 import { checkNoticed, unforgiven } from './harm.ts'
+import type { HistoryEntry } from './history.ts'
+import { leftBehind } from './left-behind.ts'
 import type { Load } from './load.ts'
-import type { ProgressWatch } from './progress-watch.ts'
+import type { LedSample, ProgressWatch } from './progress-watch.ts'
 import { readQuarantined } from './quarantine-log.ts'
 import { type DrillStack, topic } from './stack.ts'
 import { readTables } from './tables.ts'
@@ -13,6 +15,15 @@ export type AtRest = {
   /** How often an account came into quarantine, by what for; forgiven or not. */
   quarantined: Record<string, number>
   records: readonly TopicRecord[]
+  history: readonly HistoryEntry[]
+  /** Commands that were due and never sent. */
+  skipped: number
+  /** Progress as it was seen to move, which I9 is held against. */
+  samples: readonly LedSample[]
+  /** Processes that ended though nobody told them to. */
+  unexpected: string[]
+  /** Slots and connectors that nobody uses, and those in use that are gone. */
+  left: string[]
 }
 
 export type Watched = {
@@ -30,6 +41,7 @@ export async function checkAtRest(
   stack: DrillStack,
   { load, watch, retired = false }: Watched,
 ): Promise<AtRest> {
+  const left = await leftBehind(stack)
   const all = await readTopic(stack.brokers, topic)
   const records = retired ? all.filter((record) => typeOf(record) !== 'Heartbeat.v1') : all
   const tables = await readTables(stack, { retired })
@@ -47,7 +59,27 @@ export async function checkAtRest(
   const noticed = checkNoticed(stack.harms, quarantined)
   const findings = [...verdict.findings, ...noticed]
   const codes = quarantined.map(({ what }) => what)
-  return { verdict: { ...verdict, findings }, quarantined: countOf(codes), records }
+  return {
+    verdict: { ...verdict, findings },
+    quarantined: countOf(codes),
+    records,
+    history: load.history,
+    skipped: load.skipped,
+    samples: watch.samples,
+    unexpected: unexpectedEndings(stack),
+    left,
+  }
+}
+
+export function unexpectedEndings({ processes }: Pick<DrillStack, 'processes'>): string[] {
+  return processes.flatMap(({ label, endings }) =>
+    endings
+      .filter(({ asked }) => !asked)
+      .map(
+        ({ code, signal, atMs }) =>
+          `${label}: ${signal ?? code} at ${new Date(atMs).toISOString()}`,
+      ),
+  )
 }
 
 function countOf(codes: readonly string[]): Record<string, number> {

@@ -25,7 +25,7 @@ test('a true story breaks no promise, and its figures are right', () => {
     lost: 0,
     phantom: 0,
     outOfOrder: 0,
-    repeats: [{ firstMs: 1_002, atMs: 1_004 }],
+    repeats: [{ position: 4n, firstMs: 1_002, atMs: 1_004 }],
     moneyDrift: 0n,
   })
 })

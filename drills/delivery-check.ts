@@ -9,7 +9,7 @@ import type { TopicRecord } from './topic-reader.ts'
 export type ProgressSample = SavedProgress & { atMs: number }
 
 /** When a record that was there was appended once more, by the broker's clock. */
-type Repeat = { firstMs: number; atMs: number }
+export type Repeat = { position: bigint; firstMs: number; atMs: number }
 
 export type DeliveryFigures = {
   committed: number
@@ -52,7 +52,10 @@ export function checkDelivery(input: DeliveryInput): {
     if (row === undefined) continue
     const first = firsts.get(row.id)
     if (first === undefined) firsts.set(row.id, record)
-    else repeats.push({ firstMs: first.appendedMs, atMs: record.appendedMs })
+    else {
+      const position = BigInt(row.position)
+      repeats.push({ position, firstMs: first.appendedMs, atMs: record.appendedMs })
+    }
   }
   const lost = outbox.filter((row) => !firsts.has(row.id))
   for (const row of lost) {
@@ -140,7 +143,7 @@ function progressFindings(
   for (const { next, gaps, atMs } of samples) {
     // Both clocks are the machine's; the broker's is cut to milliseconds.
     const early = positions.find(
-      (each) => each.position < next && each.atMs > atMs + 1 && !inGaps(gaps, each.position),
+      (each) => each.atMs > atMs + 1 && covers({ next, gaps }, each.position),
     )
     if (early === undefined) continue
     const when = Number.isFinite(early.atMs) ? `${early.atMs - atMs} ms later` : 'never'
@@ -148,6 +151,11 @@ function progressFindings(
     findings.push({ promise: 'I9', what })
   }
   return findings
+}
+
+/** Whether it was saved as published. */
+export function covers({ next, gaps }: SavedProgress, position: bigint): boolean {
+  return position < next && !inGaps(gaps, position)
 }
 
 function inGaps(gaps: SavedProgress['gaps'], position: bigint): boolean {

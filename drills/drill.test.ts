@@ -1,11 +1,13 @@
 import { expect, test } from 'vitest'
-import { relayKills, unexpectedEndings } from './drill.ts'
+import { unexpectedEndings } from './at-rest.ts'
+import { relayKills } from './drill.ts'
 import type { DrillStack } from './stack.ts'
 
 /** A relay that was killed at these times, and records that were there, appended once more. */
-function kills(killedAtMs: number[], repeats: { firstMs: number; atMs: number }[]) {
+function kills(killedAtMs: number[], repeated: { firstMs: number; atMs: number }[]) {
   const endings = killedAtMs.map((atMs) => ({ atMs, signal: 'SIGKILL', code: null }))
   const stack = { services: { 'outbox-relay': { endings } } } as unknown as DrillStack
+  const repeats = repeated.map((repeat, n) => ({ position: BigInt(n), ...repeat }))
   const none = { committed: 0, delivered: 0, repeated: 0, lost: 0, phantom: 0, outOfOrder: 0 }
   return relayKills(stack, { findings: [], figures: { ...none, repeats, moneyDrift: 0n } })
 }

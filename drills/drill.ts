@@ -1,8 +1,7 @@
 import { pause } from 'service/backoff'
-import { checkAtRest } from './at-rest.ts'
+import { type AtRest, checkAtRest } from './at-rest.ts'
 import type { Verdict } from './checker.ts'
 import { type Fault, schedule } from './faults.ts'
-import type { HistoryEntry } from './history.ts'
 import { Load } from './load.ts'
 import { ProgressWatch } from './progress-watch.ts'
 import { type Random, seededRandom } from './random.ts'
@@ -22,20 +21,11 @@ export type InflictedFault = {
   error?: string
 }
 
-export type DrillResult = {
+export type DrillResult = Omit<AtRest, 'records'> & {
   seed: number
   faults: InflictedFault[]
-  verdict: Verdict
-  history: readonly HistoryEntry[]
-  skipped: number
-  /** How often the relay's progress was seen to have moved, which I9 is held against. */
-  samples: number
   /** Relays killed with -9, and how many of them while events were on their way. */
   relayKills: { total: number; inFlight: number }
-  /** Processes that ended though nobody killed them. */
-  unexpected: string[]
-  /** How often accounts came into quarantine, by what for; by faults that mean it or otherwise. */
-  quarantined: Record<string, number>
   /** Why it did not come to rest. */
   unrest?: string
   tookMs: number
@@ -79,17 +69,12 @@ export async function runDrill(options: {
   await load.finish()
   const unrest = await settle(stack, random)
   if (unrest !== undefined) say(`it does not come to rest: ${unrest}`)
-  const { verdict, quarantined } = await checkAtRest(stack, { load, watch })
+  const atRest = await checkAtRest(stack, { load, watch })
   return {
+    ...atRest,
     seed,
     faults,
-    verdict,
-    history: load.history,
-    skipped: load.skipped,
-    samples: watch.samples.length,
-    relayKills: relayKills(stack, verdict),
-    unexpected: unexpectedEndings(stack),
-    quarantined,
+    relayKills: relayKills(stack, atRest.verdict),
     ...(unrest === undefined ? {} : { unrest }),
     tookMs: performance.now() - startedMs,
   }
@@ -173,15 +158,4 @@ export function relayKills(
     )
   })
   return { total: kills.length, inFlight: hit.length }
-}
-
-export function unexpectedEndings({ processes }: Pick<DrillStack, 'processes'>): string[] {
-  return processes.flatMap(({ label, endings }) =>
-    endings
-      .filter(({ asked }) => !asked)
-      .map(
-        ({ code, signal, atMs }) =>
-          `${label}: ${signal ?? code} at ${new Date(atMs).toISOString()}`,
-      ),
-  )
 }

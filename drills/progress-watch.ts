@@ -4,13 +4,16 @@ import type { ProgressSample } from './delivery-check.ts'
 import { isAway } from './sql.ts'
 import { type ProgressRow, progressOf, progressText } from './tables.ts'
 
+/** Progress as it was saved, and under whose epoch it was by then. */
+export type LedSample = ProgressSample & { epoch: string }
+
 /**
  * Notes again and again what the relay says is published; the topic will tell whether it was true.
  * Over a connection that stays, and dated in the statement itself: a look that took its time would
  * be dated after the lie had become true.
  */
 export class ProgressWatch {
-  readonly samples: ProgressSample[] = []
+  readonly samples: LedSample[] = []
   readonly #stop = new AbortController()
   readonly #watching: Promise<void>
 
@@ -44,8 +47,11 @@ export class ProgressWatch {
     const progress = progressOf(row)
     const last = this.samples.at(-1)
     // The earliest of equal ones says all.
-    const same = last?.next === progress.next && last.gaps.join() === progress.gaps.join()
-    if (!same) this.samples.push({ ...progress, atMs: row.at_ms })
+    const same =
+      last?.next === progress.next &&
+      last.gaps.join() === progress.gaps.join() &&
+      last.epoch === row.epoch
+    if (!same) this.samples.push({ ...progress, atMs: row.at_ms, epoch: row.epoch })
   }
 
   /** Rejects when the watch was broken off: then its samples show nothing. */

@@ -4,12 +4,13 @@ import type { DrillResult } from './drill.ts'
 import { schedule } from './faults.ts'
 import { commandKinds as kinds, type CommandKind } from './history.ts'
 import { seededRandom } from './random.ts'
-import { failures, narrowed } from './report.ts'
+import { failures, narrowed, restFailures } from './report.ts'
+import { rest } from './test-rest.ts'
 
 // What a drill must not call PASSED.
 
 /** A whole run without a breach, in which the commands named were accepted, and all others refused. */
-function runWith(accepted: readonly CommandKind[] = kinds): DrillResult & { samples: number } {
+function runWith(accepted: readonly CommandKind[] = kinds): DrillResult {
   const history = Array.from({ length: 1_000 }, (_, n) => {
     const kind = kinds[n % kinds.length]!
     const outcome = accepted.includes(kind) ? ('ok' as const) : ('refused' as const)
@@ -37,9 +38,10 @@ function runWith(accepted: readonly CommandKind[] = kinds): DrillResult & { samp
     verdict: { findings: [], figures },
     history,
     skipped: 35,
-    samples: 20_000,
+    samples: [{ next: 1n, gaps: [], atMs: 0, epoch: '1' }],
     relayKills: { total: 30, inFlight: 20 },
     unexpected: [],
+    left: [],
     quarantined: {},
     tookMs: 1,
   }
@@ -88,7 +90,7 @@ test('a run killed too few relays, or none with a batch in flight', () => {
 })
 
 test('a run that never looked at progress says nothing of I9', () => {
-  expect(failed({ samples: 0 })).toEqual([expect.stringContaining('I9')])
+  expect(failed({ samples: [] })).toEqual([expect.stringContaining('I9')])
 })
 
 test('a run may leave a tenth of its commands unsent, and no more', () => {
@@ -106,10 +108,35 @@ test('each control that was not run, or not caught, fails a run that has them', 
 })
 
 test('a run of some faults needs no others', () => {
-  const none = { faults: [], samples: 0, relayKills: { total: 0, inFlight: 0 } }
+  const none = { faults: [], samples: [], relayKills: { total: 0, inFlight: 0 } }
   const run = { ...runWith(), ...none }
   expect(failures(run, caught, { ...whole, only: 'slow' })).toEqual([])
   expect(failures(run, caught, { ...whole, withFaults: false })).toEqual([])
+})
+
+test('whatever a drill does, at rest nothing is broken, ended, left, unseen, unsent or refused', () => {
+  const told = (changes: Partial<ReturnType<typeof rest>>, only?: string) =>
+    restFailures(rest(changes), { only })
+  expect(told({})).toEqual([])
+  const findings = [{ promise: 'I1' as const, what: 'position 1' }]
+  expect(told({ verdict: { ...rest().verdict, findings } })).toEqual(['1 breaches of promises'])
+  expect(told({ unexpected: ['relay: 3'] })).toEqual(['ended by itself: relay: 3'])
+  expect(told({ left: ['slots left behind: a'] })).toEqual(['at rest: slots left behind: a'])
+  expect(told({ samples: [] })).toEqual([expect.stringContaining('I9')])
+  expect(told({ skipped: 1 })).toEqual([])
+  expect(told({ skipped: 2 }, 'wal')).toEqual(['2 commands not sent, beside 15'])
+  const { history } = rest()
+  const refused = history.map((entry) => ({ ...entry, final: 'refused' as const }))
+  expect(told({ history: refused }, 'wal')).toEqual(['only 0 of 15 commands were accepted'])
+  expect(told({ history: [] }, 'wal')).toEqual(['only 0 of 0 commands were accepted'])
+})
+
+test('of every kind of command some are accepted, but in a part of a drill', () => {
+  const history = rest().history.filter(({ kind }) => kind !== 'reverse')
+  expect(restFailures(rest({ history }), { only: undefined })).toEqual([
+    'no command reverse was accepted',
+  ])
+  expect(restFailures(rest({ history }), { only: 'wal' })).toEqual([])
 })
 
 test('a result says what the run left out', () => {

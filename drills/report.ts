@@ -1,3 +1,4 @@
+import type { AtRest } from './at-rest.ts'
 import type { Verdict } from './checker.ts'
 import type { ControlResult } from './control-run.ts'
 import { controls as allControls } from './controls.ts'
@@ -11,6 +12,8 @@ const relayKillsWanted = 20
 const inFlightWanted = 15
 /** Not sent, as a part of those sent: beyond it the load was not what is said of it. */
 const skippedAllowed = 0.1
+/** Of those sent; some are meant to be refused. */
+const acceptedWanted = 0.5
 const shownPerPromise = 5
 
 /** What a run was told to do. */
@@ -36,32 +39,64 @@ export function failures(
   controls: readonly ControlResult[],
   asked: Asked & { size: Size },
 ): string[] {
-  const found = drill.verdict.findings.length
   return [
-    ...(found > 0 ? [`${found} breaches of promises`] : []),
+    ...breaches(drill),
     ...drill.faults
       .filter(({ error }) => error !== undefined)
       .map(({ kind, detail, error }) => `${kind} ${detail}: ${error}`),
     ...controls.filter(({ caught }) => !caught).map(({ name }) => `control not caught: ${name}`),
     ...(asked.withControls ? neverRun(controls) : []),
-    ...drill.unexpected.map((ending) => `ended by itself: ${ending}`),
     ...(drill.unrest === undefined ? [] : [`it did not come to rest: ${drill.unrest}`]),
     ...(asked.withFaults && asked.only === undefined ? missing(drill, asked.size) : []),
   ]
 }
 
+type Rest = Omit<AtRest, 'records' | 'quarantined'>
+
+/**
+ * What makes a drill that blocks no command a failure, whatever else it does. One that was told to do
+ * a part of it may be too short for every kind of command.
+ */
+export function restFailures(rest: Rest, { only }: Pick<Asked, 'only'>): string[] {
+  const { history } = rest
+  const accepted = history.filter(({ final }) => final === 'ok').length
+  return [
+    ...breaches(rest),
+    ...neverLookedAt(rest),
+    ...notSent(rest),
+    ...(accepted < history.length * acceptedWanted || accepted === 0
+      ? [`only ${accepted} of ${history.length} commands were accepted`]
+      : []),
+    ...(only === undefined ? neverAccepted(rest) : []),
+  ]
+}
+
+function breaches({ verdict: { findings }, unexpected, left }: Rest): string[] {
+  return [
+    ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
+    ...unexpected.map((ending) => `ended by itself: ${ending}`),
+    ...left.map((what) => `at rest: ${what}`),
+  ]
+}
+
+function neverLookedAt({ samples }: Rest): string[] {
+  return samples.length > 0 ? [] : ['progress was never looked at: nothing is known of I9']
+}
+
+function notSent({ skipped, history }: Rest): string[] {
+  if (skipped <= history.length * skippedAllowed) return []
+  return [`${skipped} commands not sent, beside ${history.length}`]
+}
+
 /** What a run of all faults has to show beside no breach. */
 function missing(drill: DrillResult, size: Size): string[] {
-  const { relayKills, samples, skipped, history } = drill
-  const { total, inFlight } = relayKills
+  const { total, inFlight } = drill.relayKills
   return [
     ...neverRecovered(drill, size),
     ...(total < relayKillsWanted ? [`only ${total} relay kills`] : []),
     ...(inFlight < inFlightWanted ? [`only ${inFlight} kills hit a batch in flight`] : []),
-    ...(samples > 0 ? [] : ['progress was never looked at: nothing is known of I9']),
-    ...(skipped > history.length * skippedAllowed
-      ? [`${skipped} commands not sent, beside ${history.length}`]
-      : []),
+    ...neverLookedAt(drill),
+    ...notSent(drill),
     ...neverAccepted(drill),
   ]
 }
@@ -85,7 +120,7 @@ function neverRun(controls: readonly ControlResult[]): string[] {
 }
 
 /** Of a kind that nobody's was accepted of, nothing was shown. */
-function neverAccepted({ history }: DrillResult): string[] {
+function neverAccepted({ history }: Rest): string[] {
   return commandKinds
     .filter((kind) => !history.some((entry) => entry.kind === kind && entry.final === 'ok'))
     .map((kind) => `no command ${kind} was accepted`)
@@ -146,21 +181,18 @@ function recoveryTable(faults: readonly InflictedFault[]): string[] {
   ]
 }
 
-/** Each promise, and the first breaches of it. */
-export function eventsLine({
-  verdict: { figures },
-  skipped,
-}: {
-  verdict: Verdict
-  skipped: number
-}): string {
-  return (
+/** What was committed by how much load, and what became of it. */
+export function eventsLines({ verdict: { figures }, skipped, history }: Rest): string[] {
+  const accepted = history.filter(({ final }) => final === 'ok').length
+  return [
+    `commands   ${history.length}, accepted ${accepted}, not sent ${skipped}`,
     `events     committed ${figures.committed}, delivered ${figures.delivered}, ` +
-    `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
-    `out of order ${figures.outOfOrder}; commands not sent ${skipped}`
-  )
+      `repeated ${figures.repeated}, lost ${figures.lost}, phantom ${figures.phantom}, ` +
+      `out of order ${figures.outOfOrder}`,
+  ]
 }
 
+/** Each promise, and the first breaches of it. */
 export function breachLines({ findings }: Pick<Verdict, 'findings'>): string[] {
   const numbers = Object.keys(promises) as PromiseNumber[]
   return numbers.flatMap((number) => {

@@ -97,6 +97,11 @@ export class ServiceProcess {
     this.#supervised?.kill(signal)
   }
 
+  /** It is to meet its end by its own code, at a place that is armed. */
+  mayKillItself(): void {
+    this.#told.add('SIGKILL')
+  }
+
   /** kill -9, and resolves when it has ended; its successor is then being started. */
   async killHard(): Promise<void> {
     const before = this.endings.length

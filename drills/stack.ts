@@ -84,6 +84,8 @@ export class DrillStack {
   /** Stands by when started; not running otherwise. */
   readonly secondRelay: ServiceProcess
   readonly commandUrl: string
+  /** Of Kafka Connect, where there is one. */
+  readonly connectUrl: string | undefined
   readonly writeUrl: string
   readonly readUrl: string
   /** As the load writes: the command side's role, straight to the server. */
@@ -151,6 +153,7 @@ export class DrillStack {
     }
     this.secondRelay = this.#another['outbox-relay']('second-relay', ports.secondRelay)
     this.commandUrl = wiring['command-api'].url
+    this.connectUrl = parts.connectWorker?.url
     this.writeUrl = parts.databases.write
     this.readUrl = parts.databases.read
     this.commandRoleUrl = commandEnv!.WRITE_DATABASE_URL!

@@ -121,17 +121,17 @@ export async function readTables(
   }
 }
 
-export type ProgressRow = { next: string; gaps: string }
+export type ProgressRow = { next: string; gaps: string; epoch: string }
 
 /** In one snapshot, with the server's clock after it was taken. */
 export const progressText = `
-  select next_position::text as next,
+  select next_position::text as next, epoch::text as epoch,
          (select coalesce(string_agg(first_position || '-' || last_position, ','
                                      order by first_position), '') from outbox.gaps) as gaps,
          extract(epoch from clock_timestamp())::float8 * 1000 as at_ms
     from outbox.relay`
 
-export function progressOf({ next, gaps }: ProgressRow): SavedProgress {
+export function progressOf({ next, gaps }: Pick<ProgressRow, 'next' | 'gaps'>): SavedProgress {
   const ranges = gaps.split(',').filter((range) => range !== '')
   return {
     next: BigInt(next),

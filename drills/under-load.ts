@@ -20,7 +20,7 @@ export async function underLoad<Result>(
   stack: DrillStack,
   { seed, commandsPerSecond, retired = false, say }: LoadSettings,
   work: (load: Load) => Promise<Result>,
-): Promise<AtRest & { skipped: number; result: Result }> {
+): Promise<AtRest & { result: Result }> {
   await using watch = new ProgressWatch(stack.writeUrl)
   const load = new Load({
     commandUrl: stack.commandUrl,
@@ -36,6 +36,5 @@ export async function underLoad<Result>(
   await stack.services['command-api'].stop()
   await drained(stack, restLimitMs)
   await caughtUp(stack, restLimitMs).catch((error: Error) => say(error.message))
-  const atRest = await checkAtRest(stack, { load, watch, retired })
-  return { result, skipped: load.skipped, ...atRest }
+  return { result, ...(await checkAtRest(stack, { load, watch, retired })) }
 }

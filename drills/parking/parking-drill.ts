@@ -1,4 +1,5 @@
 import type { AtRest } from '../at-rest.ts'
+import { requireNothingLeft } from '../left-behind.ts'
 import type { Load } from '../load.ts'
 import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
@@ -16,10 +17,7 @@ import { atReadAhead, places, releasing } from './places.ts'
 // is to stop its own account and no other; released, everything is to come in its order, whoever dies.
 
 export type ParkingCase = { mode: Mode; place: string; signal: Signal }
-export type ParkingResult = AtRest & {
-  cases: { name: string; error?: string }[]
-  skipped: number
-}
+export type ParkingResult = AtRest & { cases: { name: string; error?: string }[] }
 
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace; load: Load }
@@ -101,6 +99,7 @@ async function runCase(drilled: Drilled, { mode, place, signal }: ParkingCase): 
         arrives: () => relays.parks('the end of all parking', (aggregates) => aggregates === 0),
       },
     )
+    await requireNothingLeft(stack)
   } catch (error) {
     armed.disarm()
     for (const each of [stack.services['outbox-relay'], stack.secondRelay]) each.kill('SIGCONT')

@@ -1,4 +1,4 @@
-import { breachLines, eventsLine } from '../report.ts'
+import { breachLines, eventsLines, restFailures } from '../report.ts'
 import type { DrillArguments } from '../switching/run.ts'
 import { casesOf, type ParkingResult, runAtReadAhead, runParking } from './parking-drill.ts'
 
@@ -11,7 +11,7 @@ export async function drillParking(given: DrillArguments): Promise<string[]> {
   if (withFaults) {
     const result = await runParking(cases, given)
     for (const line of parkingLines(result)) say(line)
-    failed.push(...parkingFailures(result))
+    failed.push(...parkingFailures(result, given))
   }
   if (withControls) {
     const { verdict } = await runAtReadAhead({ ...given, folder: undefined })
@@ -24,11 +24,15 @@ export async function drillParking(given: DrillArguments): Promise<string[]> {
   return failed
 }
 
-export function parkingFailures({ cases, verdict }: ParkingResult): string[] {
-  const { findings } = verdict
+export function parkingFailures(
+  result: ParkingResult,
+  asked: Pick<DrillArguments, 'only'>,
+): string[] {
   return [
-    ...cases.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`])),
-    ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
+    ...result.cases.flatMap(({ name, error }) =>
+      error === undefined ? [] : [`${name}: ${error}`],
+    ),
+    ...restFailures(result, asked),
   ]
 }
 
@@ -36,7 +40,7 @@ function parkingLines(result: ParkingResult): string[] {
   const { cases, verdict } = result
   return [
     `releases   ${cases.length}, each of eight accounts that had more events all the time`,
-    eventsLine(result),
+    ...eventsLines(result),
     ...breachLines(verdict),
   ]
 }

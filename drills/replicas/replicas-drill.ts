@@ -4,6 +4,7 @@ import type { AtRest } from '../at-rest.ts'
 import { patchEnvironment, type ServiceProcess } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
+import { leftBehind, type Place } from '../left-behind.ts'
 import type { Mode } from '../switching/places.ts'
 import { underLoad } from '../under-load.ts'
 import type { ReplicaCase } from './cases.ts'
@@ -17,7 +18,7 @@ type CaseResult = {
   wrong: string[]
 }
 
-export type ReplicasResult = AtRest & { skipped: number; leaseMs: number; cases: CaseResult[] }
+export type ReplicasResult = AtRest & { leaseMs: number; cases: CaseResult[] }
 
 export type ReplicasOptions = {
   seed: number
@@ -57,7 +58,7 @@ export async function runReplicas(
   const third = await stack.add('outbox-relay', 'third-relay')
   const relays = [stack.services['outbox-relay'], stack.secondRelay, third]
   await using watch = await LeaderWatch.open(stack.writeUrl)
-  const drilled = new Replicas({ relays, clocks, watch, leaseMs, mode })
+  const drilled = new Replicas({ relays, clocks, watch, leaseMs, mode, place: stack })
   const { result, ...atRest } = await underLoad(
     stack,
     { seed, commandsPerSecond, say },
@@ -97,6 +98,7 @@ type Parts = {
   watch: LeaderWatch
   leaseMs: number
   mode: Mode
+  place: Place
 }
 
 class Replicas {
@@ -107,7 +109,7 @@ class Replicas {
   }
 
   async run(each: ReplicaCase): Promise<CaseResult> {
-    const { relays, clocks, leaseMs } = this.#parts
+    const { relays, clocks, leaseMs, place } = this.#parts
     const wrong: string[] = []
     let takeover: Takeover | undefined
     try {
@@ -126,6 +128,7 @@ class Replicas {
     await Promise.all(relays.map((relay) => relay.answers()))
     if (each.kind === 'clock') await Promise.all(relays.map((relay) => clocks.shift(relay, 0)))
     if (takeover !== undefined) wrong.push(...untimely(takeover, leaseMs))
+    wrong.push(...(await leftBehind(place)))
     return { name: each.name, takeover, wrong }
   }
 
@@ -152,6 +155,8 @@ class Replicas {
     const fromMs = performance.now()
     leader.kill('SIGSTOP')
     const takeover = await this.#takenOver(led, fromMs)
+    // Its successor removes it, and not only it when it wakes.
+    wrong.push(...(await leftBehind(this.#parts.place)))
     await pause(forMs - (performance.now() - fromMs))
     await this.#keepsLeader('the old leader woke', wrong, async () => {
       leader.kill('SIGCONT')

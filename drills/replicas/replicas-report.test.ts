@@ -1,21 +1,16 @@
 import { expect, test } from 'vitest'
+import { rest } from '../test-rest.ts'
 import { cases } from './cases.ts'
 import { type ReplicasResult, untimely } from './replicas-drill.ts'
 import { replicasFailures, replicasLines } from './replicas-report.ts'
 
-const none = { committed: 0, delivered: 0, repeated: 0, lost: 0, phantom: 0, outOfOrder: 0 }
-const verdict = { findings: [], figures: { ...none, repeats: [], moneyDrift: 0n } }
-
 const result = (changes: Partial<ReplicasResult> = {}): ReplicasResult => ({
+  ...rest(),
   cases: [900, 1_400, 1_200].map((leaseMs) => ({
     name: 'SIGKILL',
     takeover: { leaseMs, sendingMs: leaseMs + 100 },
     wrong: [],
   })),
-  verdict,
-  quarantined: {},
-  records: [],
-  skipped: 0,
   leaseMs: 1_000,
   ...changes,
 })
@@ -26,13 +21,17 @@ test('takeovers are told by their middle and their worst', () => {
   expect(sending).toBe('sending    3, ms p50 1300, max 1500')
 })
 
-test('a breach, and whatever was wrong in a case, each fail the drill', () => {
-  expect(replicasFailures(result())).toEqual([])
+test('whatever was wrong in a case fails the drill, and so does what is not as it should be at rest', () => {
+  const whole = { only: undefined }
+  expect(replicasFailures(result(), whole)).toEqual([])
   const wrong = [{ name: 'clock', takeover: undefined, wrong: ['nobody leads'] }]
-  expect(replicasFailures(result({ cases: wrong }))).toEqual(['clock: nobody leads'])
-  const findings = [{ promise: 'I1' as const, what: 'position 1' }]
-  const broken = result({ verdict: { ...verdict, findings } })
-  expect(replicasFailures(broken)).toEqual(['1 breaches of promises'])
+  expect(replicasFailures(result({ cases: wrong }), whole)).toEqual(['clock: nobody leads'])
+  const unexpected = ['third-relay: 3']
+  expect(replicasFailures(result({ unexpected }), whole)).toEqual([
+    'ended by itself: third-relay: 3',
+  ])
+  const left = ['slots left behind: a']
+  expect(replicasFailures(result({ left }), whole)).toEqual(['at rest: slots left behind: a'])
 })
 
 test('the leader is killed ten times at least, and every clock moved both ways', () => {

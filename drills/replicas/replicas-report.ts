@@ -1,11 +1,13 @@
-import { breachLines, eventsLine } from '../report.ts'
+import { breachLines, eventsLines, restFailures } from '../report.ts'
 import { type ReplicasResult, takeoverSlackMs } from './replicas-drill.ts'
 
-export function replicasFailures({ cases, verdict }: ReplicasResult): string[] {
-  const { findings } = verdict
+export function replicasFailures(
+  result: ReplicasResult,
+  asked: { only: string | undefined },
+): string[] {
   return [
-    ...cases.flatMap(({ name, wrong }) => wrong.map((what) => `${name}: ${what}`)),
-    ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
+    ...result.cases.flatMap(({ name, wrong }) => wrong.map((what) => `${name}: ${what}`)),
+    ...restFailures(result, asked),
   ]
 }
 
@@ -26,7 +28,7 @@ export function replicasLines(result: ReplicasResult): string[] {
       'sending   ',
       takeovers.map((each) => each.sendingMs),
     ),
-    eventsLine(result),
+    ...eventsLines(result),
     ...breachLines(verdict),
   ]
 }

@@ -13,7 +13,7 @@ export async function drillReplicas(given: DrillArguments): Promise<string[]> {
   if (withFaults) {
     const result = await runReplicas(chosen, { ...given, leaseMs, patches: [] })
     for (const line of replicasLines(result)) say(line)
-    failed.push(...replicasFailures(result))
+    failed.push(...replicasFailures(result, given))
   }
   if (withControls) {
     const wrong = await runReplicas(clockCases, { ...given, leaseMs, patches: wallClockLease })

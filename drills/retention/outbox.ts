@@ -75,13 +75,3 @@ export async function makeSmall(writeUrl: string): Promise<void> {
   const { firstSmall } = await lookAt(writeUrl)
   await ask(writeUrl, `select setval('outbox.events_position_seq', $1)`, [String(firstSmall - 1n)])
 }
-
-/** Slots that the server keeps log for. */
-export async function slotsOf(writeUrl: string): Promise<string[]> {
-  const rows = await ask<{ name: string }>(
-    writeUrl,
-    `select slot_name as name from pg_replication_slots
-      where slot_type = 'logical' and database = current_database()`,
-  )
-  return rows.map(({ name }) => name)
-}

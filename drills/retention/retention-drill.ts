@@ -1,5 +1,6 @@
 import { pause } from 'service/backoff'
 import type { AtRest } from '../at-rest.ts'
+import { slotsOf } from '../left-behind.ts'
 import type { Load } from '../load.ts'
 import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
@@ -7,7 +8,7 @@ import { DrillStack } from '../stack.ts'
 import { Relays } from '../switching/relays.ts'
 import type { TopicRecord } from '../topic-reader.ts'
 import { underLoad } from '../under-load.ts'
-import { becomes, lookAt, makeSmall, positions, type Queue, slotsOf } from './outbox.ts'
+import { becomes, lookAt, makeSmall, positions, type Queue } from './outbox.ts'
 
 // The queue is to stay bounded, and nothing is to leave it that somebody needs: not what is unpublished,
 // and not what a real slot, of the log's reader or of a connector, has not passed. Nothing is kept for its
@@ -23,7 +24,6 @@ type Options = {
 /** What commands by HTTP took, and how long events took from there to Kafka, in one stretch of time. */
 export type Answering = { name: string; fromMs: number; toMs: number }
 export type RetentionResult = AtRest & {
-  skipped: number
   /** What should not have been, as sentences. */
   wrong: string[]
   stretches: Answering[]

@@ -1,4 +1,4 @@
-import { breachLines, eventsLine } from '../report.ts'
+import { breachLines, eventsLines, restFailures } from '../report.ts'
 import type { DrillArguments } from '../switching/run.ts'
 import {
   type Answering,
@@ -15,7 +15,7 @@ export async function drillRetention(given: DrillArguments): Promise<string[]> {
   if (withFaults) {
     const result = await runRetention(given)
     for (const line of retentionLines(result)) say(line)
-    failed.push(...retentionFailures(result))
+    failed.push(...retentionFailures(result, given))
   }
   if (withControls) {
     // Of its own: positions begin anew.
@@ -32,20 +32,18 @@ export async function drillRetention(given: DrillArguments): Promise<string[]> {
 /** Of a machine that does other things too, in milliseconds. */
 const answerLimitMs = 500
 
-export function retentionFailures(result: RetentionResult): string[] {
-  const { verdict, wrong, stretches } = result
-  const { findings } = verdict
+export function retentionFailures(
+  result: RetentionResult,
+  asked: Pick<DrillArguments, 'only'>,
+): string[] {
+  const { wrong, stretches } = result
   const late = stretches.flatMap((stretch) =>
     Object.entries(timesOf(result, stretch)).flatMap(([what, times]) => {
       const p99 = at(times, 0.99)
       return p99 <= answerLimitMs ? [] : [`${stretch.name}: ${what} p99 ${p99} ms`]
     }),
   )
-  return [
-    ...wrong,
-    ...late,
-    ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
-  ]
+  return [...wrong, ...late, ...restFailures(result, asked)]
 }
 
 function retentionLines(result: RetentionResult): string[] {
@@ -58,7 +56,7 @@ function retentionLines(result: RetentionResult): string[] {
           `p99 ${at(times, 0.99)}, max ${at(times, 1)}`,
       ),
     ),
-    eventsLine(result),
+    ...eventsLines(result),
     ...breachLines(verdict),
   ]
 }

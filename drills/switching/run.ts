@@ -22,7 +22,7 @@ export async function drillSwitching(given: DrillArguments): Promise<string[]> {
   if (withFaults) {
     const result = await runSwitching(cases, given)
     for (const line of switchingLines(result)) say(line)
-    failed.push(...switchingFailures(result))
+    failed.push(...switchingFailures(result, given))
   }
   if (withControls) {
     const { verdict } = await runWithoutHandover(given)

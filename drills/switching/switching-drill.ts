@@ -1,6 +1,7 @@
 import { pause } from 'service/backoff'
 import type { AtRest } from '../at-rest.ts'
 import { patchEnvironment } from '../service-process.ts'
+import { requireNothingLeft } from '../left-behind.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
 import type { Load } from '../load.ts'
@@ -16,7 +17,7 @@ import { Relays } from './relays.ts'
 export type SwitchingCase = Direction & { place: string; signal: Signal | 'nothing' }
 export type Signal = 'SIGKILL' | 'SIGSTOP'
 type CaseResult = { name: string; fromMs: number; tookMs: number; error?: string }
-export type SwitchingResult = AtRest & { cases: CaseResult[]; skipped: number }
+export type SwitchingResult = AtRest & { cases: CaseResult[] }
 
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 
@@ -116,20 +117,23 @@ async function runCase(drilled: Drilled, each: SwitchingCase): Promise<CaseResul
 }
 
 async function runSwitch(drilled: Drilled, { to, place, signal }: SwitchingCase): Promise<void> {
-  const { relays } = drilled
+  const { stack, relays } = drilled
   await withSignal(
     drilled,
     { place, signal },
     {
       act: () => relays.switchTo(to),
-      arrives: () => relays.arrives(to),
+      async arrives() {
+        await relays.arrives(to)
+        await requireNothingLeft(stack)
+      },
     },
   )
 }
 
 /** With a transaction open that no slot can be made beside, which commits once the switch is off. */
 async function runCancelled(drilled: Drilled, { from, to, signal }: SwitchingCase): Promise<void> {
-  const { relays, load } = drilled
+  const { stack, relays, load } = drilled
   await using held = await load.hold()
   await relays.switchTo(to)
   await relays.waitsFor(held.pid)
@@ -142,6 +146,7 @@ async function runCancelled(drilled: Drilled, { from, to, signal }: SwitchingCas
         await relays.stays(from)
         await held.commit()
         await relays.arrives(from)
+        await requireNothingLeft(stack)
       },
     },
   )
@@ -155,6 +160,7 @@ export async function withSignal(
 ): Promise<void> {
   const leader = await relays.leader()
   const killed = leader.endings.length + 1
+  if (signal === 'SIGKILL') leader.mayKillItself()
   if (signal !== 'nothing') armed.arm(place, signal)
   await act()
   if (signal !== 'nothing') await armed.reached()

@@ -1,39 +1,32 @@
 import { expect, test } from 'vitest'
-import type { Verdict } from '../checker.ts'
+import { rest } from '../test-rest.ts'
 import { directions, placesOf } from './places.ts'
 import { casesOf, type SwitchingResult } from './switching-drill.ts'
 import { switchingFailures } from './switching-report.ts'
 
-const verdictOf = (changes: {
-  findings?: Verdict['findings']
-  repeats?: Verdict['figures']['repeats']
-}) =>
-  ({
-    findings: changes.findings ?? [],
-    figures: { repeats: changes.repeats ?? [] },
-  }) as unknown as Verdict
-
 const result = (changes: Partial<SwitchingResult> = {}): SwitchingResult => ({
+  ...rest(),
   cases: [{ name: 'wal to polling', fromMs: 0, tookMs: 1 }],
-  verdict: verdictOf({}),
-  quarantined: {},
-  records: [],
-  skipped: 0,
   ...changes,
 })
+const failures = (changes: Partial<SwitchingResult> = {}) =>
+  switchingFailures(result(changes), { only: undefined })
 
-test('a switch that was not finished, a breach and a repeat that is too old each fail the drill', () => {
-  expect(switchingFailures(result())).toEqual([])
+test('a switch that was not finished fails the drill, and so does what is not as it should be at rest', () => {
+  expect(failures()).toEqual([])
   const cases = [{ name: 'wal to polling', fromMs: 0, tookMs: 1, error: 'it stays' }]
-  expect(switchingFailures(result({ cases }))).toEqual(['wal to polling: it stays'])
-  const findings = [{ promise: 'I1' as const, what: 'position 1' }]
-  expect(switchingFailures(result({ verdict: verdictOf({ findings }) }))).toEqual([
-    '1 breaches of promises',
+  expect(failures({ cases })).toEqual(['wal to polling: it stays'])
+  expect(failures({ unexpected: ['second-relay: 3'] })).toEqual([
+    'ended by itself: second-relay: 3',
   ])
-  const repeats = [{ firstMs: 4_999, atMs: 20_000 }]
-  expect(switchingFailures(result({ verdict: verdictOf({ repeats }) }))[0]).toMatch(
-    /^1 records came again/,
-  )
+  expect(failures({ left: ['slots left behind: a'] })).toEqual(['at rest: slots left behind: a'])
+})
+
+test('a repeat that is too old fails the drill', () => {
+  const { verdict } = rest()
+  const repeats = [{ position: 1n, firstMs: 4_999, atMs: 20_000 }]
+  const figures = { ...verdict.figures, repeats }
+  expect(failures({ verdict: { ...verdict, figures } })[0]).toMatch(/^1 records came again/)
 })
 
 test('every direction has every one of its places, killed and frozen', () => {

@@ -1,4 +1,4 @@
-import { breachLines } from '../report.ts'
+import { breachLines, eventsLines, restFailures } from '../report.ts'
 import type { SwitchingResult } from './switching-drill.ts'
 
 /**
@@ -7,20 +7,24 @@ import type { SwitchingResult } from './switching-drill.ts'
  */
 const repeatLimitMs = 15_000
 
-export function switchingFailures({ cases, verdict }: SwitchingResult): string[] {
-  const { findings, figures } = verdict
-  const late = figures.repeats.filter(({ firstMs, atMs }) => atMs - firstMs > repeatLimitMs).length
+export function switchingFailures(
+  result: SwitchingResult,
+  asked: { only: string | undefined },
+): string[] {
+  const { cases, verdict } = result
+  const late = verdict.figures.repeats.filter(
+    ({ firstMs, atMs }) => atMs - firstMs > repeatLimitMs,
+  ).length
   return [
     ...cases.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`])),
-    ...(findings.length > 0 ? [`${findings.length} breaches of promises`] : []),
+    ...restFailures(result, asked),
     ...(late > 0 ? [`${late} records came again later than ${repeatLimitMs} ms`] : []),
   ]
 }
 
 export function switchingLines(result: SwitchingResult): string[] {
-  const { cases, verdict, skipped } = result
-  const { figures } = verdict
-  const { repeats } = figures
+  const { cases, verdict } = result
+  const { repeats } = verdict.figures
   const perCase = cases.map(({ fromMs }, n) => {
     const endMs = cases[n + 1]?.fromMs ?? Infinity
     return repeats.filter(({ atMs }) => atMs >= fromMs && atMs < endMs).length
@@ -30,8 +34,7 @@ export function switchingLines(result: SwitchingResult): string[] {
   const oldest = repeats.reduce((most, { firstMs, atMs }) => Math.max(most, atMs - firstMs), 0)
   return [
     `switches   ${cases.length}, ms p50 ${took[took.length >> 1] ?? '-'}, max ${took.at(-1) ?? '-'}`,
-    `events     committed ${figures.committed}, delivered ${figures.delivered}, lost ${figures.lost}, ` +
-      `phantom ${figures.phantom}, out of order ${figures.outOfOrder}; commands not sent ${skipped}`,
+    ...eventsLines(result),
     `repeated   ${repeats.length}; at most ${perCase[worst] ?? 0} in one switch ` +
       `(${cases[worst]?.name ?? '-'}), ${oldest} ms after the first at most`,
     ...breachLines(verdict),
