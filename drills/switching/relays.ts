@@ -119,6 +119,12 @@ export class Relays {
     return found!
   }
 
+  /** As the row says. */
+  async mode(): Promise<Mode> {
+    const rows = await ask<{ mode: Mode }>(this.#stack.writeUrl, 'select mode from outbox.relay')
+    return rows[0]?.mode ?? 'polling'
+  }
+
   async #leaderPid(): Promise<number> {
     const [row] = await ask<{ leader: string | null }>(
       this.#stack.writeUrl,

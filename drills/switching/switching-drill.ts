@@ -9,6 +9,7 @@ import { underLoad } from '../under-load.ts'
 import { ArmedPlace } from './armed-place.ts'
 import { type Direction, directions, nameOf, noHandover, places, placesOf } from './places.ts'
 import { Relays } from './relays.ts'
+import type { Way } from './repeats.ts'
 
 /**
  * One switch, in which the leader is killed or stopped at one place. At `cancel` it is called off while a
@@ -17,7 +18,7 @@ import { Relays } from './relays.ts'
 export type SwitchingCase = Direction & { place: string; signal: Signal | 'nothing' }
 export type Signal = 'SIGKILL' | 'SIGSTOP'
 type CaseResult = { name: string; fromMs: number; tookMs: number; error?: string }
-export type SwitchingResult = AtRest & { cases: CaseResult[] }
+export type SwitchingResult = AtRest & { cases: CaseResult[]; ways: Way[] }
 
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 
@@ -79,7 +80,14 @@ export async function runWithoutHandover(options: Options): Promise<SwitchingRes
   })
 }
 
-type Drilled = { stack: DrillStack; relays: Relays; armed: ArmedPlace; load: Load }
+type Drilled = {
+  stack: DrillStack
+  relays: Relays
+  armed: ArmedPlace
+  load: Load
+  /** What was asked for so far. */
+  ways: Way[]
+}
 
 async function withTwoRelays(
   patches: readonly SourcePatch[],
@@ -92,21 +100,26 @@ async function withTwoRelays(
   await using stack = await DrillStack.start({ folder, connect: true, environment })
   await stack.secondRelay.start()
   const relays = new Relays(stack)
+  const ways: Way[] = []
   const { result, ...atRest } = await underLoad(stack, { seed, commandsPerSecond, say }, (load) =>
-    work({ stack, relays, armed, load }),
+    work({ stack, relays, armed, load, ways }),
   )
-  return { cases: result, ...atRest }
+  return { cases: result, ways, ...atRest }
 }
 
 async function runCase(drilled: Drilled, each: SwitchingCase): Promise<CaseResult> {
-  const { stack, armed, relays } = drilled
+  const { stack, armed, relays, ways } = drilled
   const name = describe(each)
-  const { from } = each
+  const { from, to } = each
   let fromMs = Date.now()
   try {
+    const at = await relays.mode()
+    if (at !== from) ways.push({ from: at, to: from, fromMs })
     await relays.switchTo(from)
     await relays.arrives(from)
     fromMs = Date.now()
+    // Called off before it begins, the new sender has sent nothing.
+    ways.push({ from, to: each.place === cancel ? from : to, fromMs })
     await (each.place === cancel ? runCancelled(drilled, each) : runSwitch(drilled, each))
     return { name, fromMs, tookMs: Date.now() - fromMs }
   } catch (error) {

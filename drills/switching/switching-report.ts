@@ -1,24 +1,19 @@
 import { breachLines, eventsLines, restFailures } from '../report.ts'
+import { unexplained } from './repeats.ts'
 import type { SwitchingResult } from './switching-drill.ts'
-
-/**
- * What a switch may repeat was sent within this before it came again: since progress was last saved, or
- * a connector's last checkpoint passed, until a successor has led through the switch.
- */
-const repeatLimitMs = 15_000
 
 export function switchingFailures(
   result: SwitchingResult,
   asked: { only: string | undefined },
 ): string[] {
-  const { cases, verdict } = result
-  const late = verdict.figures.repeats.filter(
-    ({ firstMs, atMs }) => atMs - firstMs > repeatLimitMs,
-  ).length
+  const { cases, ways, verdict, samples } = result
+  const repeated = unexplained(verdict.figures.repeats, ways, samples)
   return [
     ...cases.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`])),
     ...restFailures(result, asked),
-    ...(late > 0 ? [`${late} records came again later than ${repeatLimitMs} ms`] : []),
+    ...(repeated.length > 0
+      ? [`${repeated.length} records came again without a reason, such as`, ...repeated.slice(0, 5)]
+      : []),
   ]
 }
 
