@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { controls } from './controls.ts'
 import { killPoints } from './kill-points.ts'
-import { atReadAhead, releasing } from './parking/places.ts'
+import { atReadAhead, parkingAndReleasing } from './parking/places.ts'
 import { wallClockLease } from './replicas/cases.ts'
 import { byAgeAlone } from './retention/retention-drill.ts'
 import { noHandover, places } from './switching/places.ts'
@@ -13,7 +13,7 @@ const patches = [
   ...places,
   ...noHandover,
   ...wallClockLease,
-  ...releasing,
+  ...parkingAndReleasing,
   ...atReadAhead,
   ...byAgeAlone,
 ]

@@ -6,12 +6,13 @@ import type { SourcePatch } from '../source-patch.ts'
 import { ask } from '../sql.ts'
 import { DrillStack, topic } from '../stack.ts'
 import { ArmedPlace } from '../switching/armed-place.ts'
+import type { Signal } from '../switching/cases.ts'
 import type { Mode } from '../switching/places.ts'
 import { Relays } from '../switching/relays.ts'
-import { type Signal, withSignal } from '../switching/switching-drill.ts'
+import { type Act, withSignal } from '../switching/switching-drill.ts'
 import { setLargest, usualLargest } from '../topic-reader.ts'
 import { underLoad } from '../under-load.ts'
-import { atReadAhead, places, releasing } from './places.ts'
+import { atReadAhead, parkingAndReleasing, placesOfParking, placesOfRelease } from './places.ts'
 
 // Poison under load: events that Kafka does not take, of accounts that get more of them all the time. Each
 // is to stop its own account and no other; released, everything is to come in its order, whoever dies.
@@ -28,10 +29,12 @@ const poisonedTransfers = 4
 
 const describe = ({ mode, place, signal }: ParkingCase) => `${mode}, ${signal} ${place}`
 
+const isOfParking = (place: string) => placesOfParking.some((each) => each === place)
+
 export function casesOf(only: string | undefined): ParkingCase[] {
   return (['polling', 'wal'] as const)
     .flatMap((mode) =>
-      places.flatMap((place) =>
+      [...placesOfParking, ...placesOfRelease].flatMap((place) =>
         (['SIGKILL', 'SIGSTOP'] as const).map((signal) => ({ mode, place, signal })),
       ),
     )
@@ -42,7 +45,7 @@ export function runParking(
   cases: readonly ParkingCase[],
   options: Options,
 ): Promise<ParkingResult> {
-  return withRelays({ patches: releasing, settings: {} }, options, async (drilled) => {
+  return withRelays({ patches: parkingAndReleasing, settings: {} }, options, async (drilled) => {
     const results: ParkingResult['cases'] = []
     for (const [n, each] of cases.entries()) {
       const name = describe(each)
@@ -59,9 +62,8 @@ export function runAtReadAhead(options: Options): Promise<ParkingResult> {
   const settings = { RELAY_BATCH_ROWS: '20' }
   return withRelays({ patches: atReadAhead, settings }, options, async (drilled) => {
     for (let times = 0; times < 3; times += 1) {
-      await parks(drilled)
-      await releases(drilled)
-      await drilled.relays.parks('the end of all parking', (aggregates) => aggregates === 0)
+      await isDone(parks(drilled))
+      await isDone(releases(drilled))
       await setLargest(drilled.stack.brokers, topic, usualLargest)
     }
     return []
@@ -90,15 +92,14 @@ async function runCase(drilled: Drilled, { mode, place, signal }: ParkingCase): 
   try {
     await relays.switchTo(mode)
     await relays.arrives(mode)
-    await parks(drilled)
-    await withSignal(
-      drilled,
-      { place, signal },
-      {
-        act: () => releases(drilled),
-        arrives: () => relays.parks('the end of all parking', (aggregates) => aggregates === 0),
-      },
-    )
+    const met = { place, signal }
+    if (isOfParking(place)) {
+      await withSignal(drilled, met, parks(drilled))
+      await isDone(releases(drilled))
+    } else {
+      await isDone(parks(drilled))
+      await withSignal(drilled, met, releases(drilled))
+    }
     await requireNothingLeft(stack)
   } catch (error) {
     armed.disarm()
@@ -110,17 +111,34 @@ async function runCase(drilled: Drilled, { mode, place, signal }: ParkingCase): 
 }
 
 /** Some accounts are parked, have more events, and everything else goes on. */
-async function parks({ stack, relays, load }: Drilled): Promise<void> {
-  const accounts = await load.poison(poisonedTransfers)
-  await relays.parks(`${accounts.length} parked accounts`, (count) => count >= accounts.length)
-  const [drawn] = await ask<{ last: string }>(
-    stack.writeUrl,
-    `select pg_sequence_last_value('outbox.events_position_seq')::text as last`,
-  )
-  await relays.publishes(BigInt(drawn?.last ?? 0))
+function parks({ stack, relays, load }: Drilled): Act {
+  let accounts: string[] = []
+  return {
+    async act() {
+      accounts = await load.poison(poisonedTransfers)
+    },
+    async arrives() {
+      await relays.parks(`${accounts.length} parked accounts`, (n) => n >= accounts.length)
+      const [drawn] = await ask<{ last: string }>(
+        stack.writeUrl,
+        `select pg_sequence_last_value('outbox.events_position_seq')::text as last`,
+      )
+      await relays.publishes(BigInt(drawn?.last ?? 0))
+    },
+  }
 }
 
-async function releases({ stack, relays }: Drilled): Promise<void> {
-  await setLargest(stack.brokers, topic, 4_000_000)
-  await relays.retryAll()
+function releases({ stack, relays }: Drilled): Act {
+  return {
+    async act() {
+      await setLargest(stack.brokers, topic, 4_000_000)
+      await relays.retryAll()
+    },
+    arrives: () => relays.parks('the end of all parking', (aggregates) => aggregates === 0),
+  }
+}
+
+async function isDone({ act, arrives }: Act): Promise<void> {
+  await act()
+  await arrives()
 }

@@ -1,13 +1,14 @@
 import { expect, test } from 'vitest'
 import { rest } from '../test-rest.ts'
 import { casesOf } from './parking-drill.ts'
-import { places } from './places.ts'
+import { placesOfParking, placesOfRelease } from './places.ts'
 import { parkingFailures } from './run.ts'
 
 const result = { ...rest(), cases: [{ name: 'wal' }] }
 const whole = { only: undefined }
 
-test('every place of a release is passed in both modes, killed and frozen', () => {
+test('every place of parking and of a release is passed in both modes, killed and frozen', () => {
+  const places = [...placesOfParking, ...placesOfRelease]
   expect(casesOf(undefined)).toHaveLength(places.length * 2 * 2)
   expect(casesOf('wal, SIGSTOP after it has sent')).toHaveLength(1)
 })

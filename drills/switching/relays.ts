@@ -17,6 +17,13 @@ type Answer = {
 
 type Seen = Answer & { leads: boolean }
 
+type Asking = {
+  method: string
+  path: string
+  body: object
+  held?: ServiceProcess | undefined
+}
+
 export class Relays {
   readonly #stack: DrillStack
 
@@ -29,19 +36,23 @@ export class Relays {
   }
 
   switchTo(mode: Mode): Promise<void> {
-    return this.#ask(`${mode} to be asked for`, 'PUT', '/relay/mode', { mode, reason: 'drill' })
+    const body = { mode, reason: 'drill' }
+    return this.#ask(`${mode} to be asked for`, { method: 'PUT', path: '/relay/mode', body })
   }
 
-  cancel(): Promise<void> {
-    return this.#ask('the switch to be called off', 'DELETE', '/relay/switch', { reason: 'drill' })
+  /** Asked of the other one, where one is held. */
+  cancel(held?: ServiceProcess): Promise<void> {
+    const asking = { method: 'DELETE', path: '/relay/switch', body: { reason: 'drill' }, held }
+    return this.#ask('the switch to be called off', asking)
   }
 
   /** Until it is taken: Connect, or the relay that is asked, may not be there yet. */
-  async #ask(what: string, method: string, path: string, body: object): Promise<void> {
+  async #ask(what: string, { method, path, body, held }: Asking): Promise<void> {
     let turn = 0
+    const asked = this.#both.filter((each) => each !== held)
     await waitUntil(
       async () => {
-        const { url } = this.#both[(turn += 1) % 2]!
+        const { url } = asked[(turn += 1) % asked.length]!
         const response = await fetch(`${url}${path}`, {
           method,
           headers: { 'Content-Type': 'application/json' },
@@ -58,7 +69,9 @@ export class Relays {
 
   /** Everything that is parked is to be released. */
   retryAll(): Promise<void> {
-    return this.#ask('a retry to be asked for', 'POST', '/relay/parked/retry', { reason: 'drill' })
+    const body = { reason: 'drill' }
+    const asking = { method: 'POST', path: '/relay/parked/retry', body }
+    return this.#ask('a retry to be asked for', asking)
   }
 
   /** Everything up to there is sent, or held behind what is parked. */

@@ -1,5 +1,6 @@
+import { casesOf, type SwitchingCase } from './cases.ts'
 import type { Mode } from './places.ts'
-import { casesOf, runSwitching, runWithoutHandover, type SwitchingCase } from './switching-drill.ts'
+import { runSwitching, runWithoutHandover } from './switching-drill.ts'
 import { switchingFailures, switchingLines } from './switching-report.ts'
 
 export type DrillArguments = {

@@ -1,53 +1,23 @@
 import { pause } from 'service/backoff'
 import type { AtRest } from '../at-rest.ts'
-import { patchEnvironment } from '../service-process.ts'
 import { requireNothingLeft } from '../left-behind.ts'
+import type { Load } from '../load.ts'
+import { patchEnvironment } from '../service-process.ts'
 import type { SourcePatch } from '../source-patch.ts'
 import { DrillStack } from '../stack.ts'
-import type { Load } from '../load.ts'
 import { underLoad } from '../under-load.ts'
 import { ArmedPlace } from './armed-place.ts'
-import { type Direction, directions, nameOf, noHandover, places, placesOf } from './places.ts'
+import { describe, type SwitchingCase } from './cases.ts'
+import { type Mode, noHandover, places } from './places.ts'
 import { Relays } from './relays.ts'
 import type { Way } from './repeats.ts'
 
-/**
- * One switch, in which the leader is killed or stopped at one place. At `cancel` it is called off while a
- * transaction keeps it from going on, and the leader is left alone, killed or stopped as it notices.
- */
-export type SwitchingCase = Direction & { place: string; signal: Signal | 'nothing' }
-export type Signal = 'SIGKILL' | 'SIGSTOP'
 type CaseResult = { name: string; fromMs: number; tookMs: number; error?: string }
 export type SwitchingResult = AtRest & { cases: CaseResult[]; ways: Way[] }
 
 type Options = { seed: number; folder: string | undefined; say: (line: string) => void }
 
 const commandsPerSecond = 300
-
-const describe = ({ place, signal, ...direction }: SwitchingCase) =>
-  `${nameOf(direction)}, ${signal} ${place}`
-const cancel = 'at cancel'
-const cancelled: readonly SwitchingCase[] = directions
-  .filter(({ to }) => to !== 'polling')
-  .flatMap((direction) =>
-    (['nothing', 'SIGKILL', 'SIGSTOP'] as const).map((signal) => ({
-      ...direction,
-      place: cancel,
-      signal,
-    })),
-  )
-
-/** All of them, or those with `only` in their names; each direction by itself, so that few have to be undone. */
-export function casesOf(only: string | undefined): SwitchingCase[] {
-  const all: SwitchingCase[] = directions.flatMap((direction) =>
-    placesOf(direction).flatMap((place) =>
-      (['SIGKILL', 'SIGSTOP'] as const).map((signal) => ({ ...direction, place, signal })),
-    ),
-  )
-  return [...all, ...cancelled].filter(
-    (each) => only === undefined || describe(each).includes(only),
-  )
-}
 
 /** Switches under load, the leader killed or stopped in each, and at rest every promise checked. */
 export function runSwitching(
@@ -118,9 +88,8 @@ async function runCase(drilled: Drilled, each: SwitchingCase): Promise<CaseResul
     await relays.switchTo(from)
     await relays.arrives(from)
     fromMs = Date.now()
-    // Called off before it begins, the new sender has sent nothing.
-    ways.push({ from, to: each.place === cancel ? from : to, fromMs })
-    await (each.place === cancel ? runCancelled(drilled, each) : runSwitch(drilled, each))
+    ways.push({ from, to: begun(each) ? to : from, fromMs })
+    await run(drilled, each)
     return { name, fromMs, tookMs: Date.now() - fromMs }
   } catch (error) {
     armed.disarm()
@@ -129,47 +98,74 @@ async function runCase(drilled: Drilled, each: SwitchingCase): Promise<CaseResul
   }
 }
 
-async function runSwitch(drilled: Drilled, { to, place, signal }: SwitchingCase): Promise<void> {
-  const { stack, relays } = drilled
-  await withSignal(
-    drilled,
-    { place, signal },
-    {
-      act: () => relays.switchTo(to),
-      async arrives() {
-        await relays.arrives(to)
-        await requireNothingLeft(stack)
-      },
-    },
-  )
+/** Whether the new sender may send: called off before it begins, it has sent nothing. */
+function begun({ calledOff }: SwitchingCase): boolean {
+  return calledOff === undefined || (typeof calledOff === 'object' && calledOff.at === 'at begin')
+}
+
+function run(drilled: Drilled, each: SwitchingCase): Promise<void> {
+  if (each.calledOff === undefined) return runSwitch(drilled, each)
+  if (each.calledOff === 'beside a transaction') return runBesideTransaction(drilled, each)
+  return runCalledOff(drilled, each, each.calledOff.at)
+}
+
+async function runSwitch(drilled: Drilled, each: SwitchingCase): Promise<void> {
+  const { relays } = drilled
+  await withSignal(drilled, each, {
+    act: () => relays.switchTo(each.to),
+    arrives: () => arrivesAlone(drilled, each.to),
+  })
 }
 
 /** With a transaction open that no slot can be made beside, which commits once the switch is off. */
-async function runCancelled(drilled: Drilled, { from, to, signal }: SwitchingCase): Promise<void> {
-  const { stack, relays, load } = drilled
+async function runBesideTransaction(drilled: Drilled, each: SwitchingCase): Promise<void> {
+  const { relays, load } = drilled
   await using held = await load.hold()
-  await relays.switchTo(to)
+  await relays.switchTo(each.to)
   await relays.waitsFor(held.pid)
-  await withSignal(
-    drilled,
-    { place: 'before leave', signal },
-    {
-      act: () => relays.cancel(),
-      async arrives() {
-        await relays.stays(from)
-        await held.commit()
-        await relays.arrives(from)
-        await requireNothingLeft(stack)
-      },
+  await withSignal(drilled, each, {
+    act: () => relays.cancel(),
+    async arrives() {
+      await relays.stays(each.from)
+      await held.commit()
+      await arrivesAlone(drilled, each.from)
     },
-  )
+  })
 }
+
+/** The leader is held right before the action, for less than its lease, until it is called off. */
+async function runCalledOff(drilled: Drilled, each: SwitchingCase, at: string): Promise<void> {
+  const { relays, armed } = drilled
+  const leader = await relays.leader()
+  armed.arm(at, 'SIGSTOP')
+  await relays.switchTo(each.to)
+  await armed.reached()
+  await withSignal(drilled, each, {
+    async act() {
+      await relays.cancel(leader)
+      leader.kill('SIGCONT')
+    },
+    async arrives() {
+      await relays.stays(each.from)
+      await arrivesAlone(drilled, each.from)
+    },
+  })
+}
+
+/** The mode sends, with nothing left of any other, nor of an earlier leader. */
+async function arrivesAlone({ relays, stack }: Drilled, mode: Mode): Promise<void> {
+  await relays.arrives(mode)
+  await requireNothingLeft(stack)
+}
+
+/** What is done, and what is waited for then. */
+export type Act = { act: () => Promise<void>; arrives: () => Promise<void> }
 
 /** What is asked for has the leader come to the place, where the signal meets it. */
 export async function withSignal(
   { relays, armed }: Pick<Drilled, 'relays' | 'armed'>,
   { place, signal }: Pick<SwitchingCase, 'place' | 'signal'>,
-  { act, arrives }: { act: () => Promise<void>; arrives: () => Promise<void> },
+  { act, arrives }: Act,
 ): Promise<void> {
   const leader = await relays.leader()
   const killed = leader.endings.length + 1

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import { rest } from '../test-rest.ts'
-import { directions, placesOf } from './places.ts'
-import { casesOf, type SwitchingResult } from './switching-drill.ts'
+import type { SwitchingResult } from './switching-drill.ts'
 import { switchingFailures } from './switching-report.ts'
 
 const result = (changes: Partial<SwitchingResult> = {}): SwitchingResult => ({
@@ -31,12 +30,4 @@ test('a repeat that nothing explains fails the drill', () => {
     '1 records came again without a reason, such as',
     'wal to polling: position 1 came again 15001 ms later',
   ])
-})
-
-test('every direction has every one of its places, killed and frozen', () => {
-  expect(directions).toHaveLength(6)
-  const places = directions.reduce((sum, direction) => sum + placesOf(direction).length, 0)
-  // And four that can be called off: left alone, killed, frozen.
-  expect(casesOf(undefined)).toHaveLength(2 * places + 4 * 3)
-  expect(placesOf({ from: 'debezium', to: 'wal' })).toContain('at drop slot')
 })
