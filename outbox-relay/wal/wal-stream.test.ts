@@ -50,7 +50,7 @@ function streamed() {
   const saver = hangingSaver()
   const published: string[] = []
   const stop = new AbortController()
-  const slot = { name: 'by_hand', walStatus: 'reserved', retainedBytes: 0 }
+  const slot = { name: 'by_hand', walStatus: 'reserved', retainedBytes: 0, safeBytes: null }
   const streaming = streamLog({
     entered: server.entered,
     start: { next: 1n, gaps: [] },
