@@ -79,12 +79,22 @@ async function dropDatabase(client: Client, name: string): Promise<void> {
     () => false,
   )
   const left = quiet ? [] : await connections()
+  // The walsender of a relay that was killed while it made its slot hears of that some seconds later.
+  await waitUntil(() => noneReadsTheLog(client, name), {
+    what: `every walsender of ${name} to end`,
+    deadlineMs: 20_000,
+  })
   await client.query(`drop database ${client.escapeIdentifier(name)} with (force)`)
   if (left.length === 0) return
   throw new StackError(
     'connections_left_open',
     `the test left ${left.length} connections open:\n${left.join('\n')}`,
   )
+}
+
+async function noneReadsTheLog(client: Client, name: string): Promise<boolean> {
+  const text = 'select from pg_replication_slots where database = $1 and active'
+  return (await client.query(text, [name])).rowCount === 0
 }
 
 const sides = ['write', 'read'] as const

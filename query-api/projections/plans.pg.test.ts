@@ -67,11 +67,6 @@ await asSuperuser(async (client) => {
       from generate_series(1, ${rows}) n;
     insert into read.search_words values ('ada'), ('rent')`)
   await client.query('vacuum analyze')
-  // One that comes by itself sees old rows for as long as it looks, and nobody's page is tidied meanwhile.
-  await client.query(`do $$ declare name text; begin
-    for name in select oid::regclass from pg_class where relkind = 'r' and relnamespace = 'read'::regnamespace
-    loop execute format('alter table %s set (autovacuum_enabled = off)', name); end loop;
-  end $$`)
 })
 
 async function asSuperuser<T>(work: (client: Client) => Promise<T>): Promise<T> {
@@ -254,16 +249,17 @@ test('without the key of its lines a statement reads them all', async () => {
   }
 })
 
-/** How much of what events update is written to the account's page alone, and to no index. */
+/**
+ * How much of what events update is written to the account's page alone, and to no index. Few are updated,
+ * each once: a page has room for these, though a transaction that is open, in whatever database of the
+ * server, keeps it from being tidied.
+ */
 async function sharePastIndexes(prefix: string): Promise<number> {
   const names = Array.from({ length: 60 }, (_, index) => `${prefix}-${index}`)
   await model.apply(names.map((name) => eventRow(name, 1)))
   await asSuperuser((client) => client.query('select pg_stat_reset()'))
-  for (let version = 2; version <= 4; version += 1) {
-    for (let from = 0; from < names.length; from += 4) {
-      await model.apply(names.slice(from, from + 4).map((name) => eventRow(name, version)))
-    }
-  }
+  const some = names.slice(0, 5)
+  for (const name of some) await model.apply([eventRow(name, 2)])
   const flush = () => model.pool.query('select pg_stat_force_next_flush()')
   await Promise.all(Array.from({ length: connections }, flush))
   const { rows: found } = await asSuperuser((client) =>
@@ -272,12 +268,12 @@ async function sharePastIndexes(prefix: string): Promise<number> {
         from pg_stat_user_tables where relname = 'accounts'`,
     ),
   )
-  expect(found[0]?.updated).toBe(names.length * 3)
+  expect(found[0]?.updated).toBe(some.length)
   return found[0]!.share
 }
 
 test('an event writes to no index of the accounts, and would if one went by the balance', async () => {
-  expect(await sharePastIndexes('hot')).toBeGreaterThan(0.8)
+  expect(await sharePastIndexes('hot')).toBe(1)
   const index = 'create index by_balance on read.accounts (ledger_balance)'
   await asSuperuser((client) => client.query(index))
   expect(await sharePastIndexes('cold')).toBe(0)
