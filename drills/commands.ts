@@ -60,11 +60,8 @@ export function newBatch(from: string, to: string, amount: bigint): Command {
     { key: `${key}-0`, command: 'Withdraw', accountId: from, ...money(amount) },
     { key: `${key}-1`, command: 'Deposit', accountId: to, ...money(amount) },
   ]
-  const batch = sent({ kind: 'batch', account: from, to, amount }, '/batches', {
-    atomic: true,
-    commands,
-  })
-  return { ...batch, key }
+  const body = { atomic: true, commands }
+  return sent({ kind: 'batch', account: from, to, amount }, '/batches', body, key)
 }
 
 export function newReversal({ transactionId, ...moved }: KnownMove): Command {
@@ -84,13 +81,14 @@ function sent(
   command: Pick<Command, 'kind' | 'account' | 'to' | 'amount'>,
   path: string,
   body: object,
+  key: string = randomUUID(),
 ): Command {
   const methods: Partial<Record<CommandKind, Command['method']>> = {
     limit: 'PUT',
     details: 'PATCH',
   }
   const method = methods[command.kind] ?? 'POST'
-  return { ...command, key: randomUUID(), method, path, body: JSON.stringify(body) }
+  return { ...command, key, method, path, body: JSON.stringify(body) }
 }
 
 export type Answer = Pick<HistoryEntry, 'status' | 'version'> & {

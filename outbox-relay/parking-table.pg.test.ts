@@ -16,7 +16,7 @@ import {
   unpark,
 } from './parking-table.ts'
 import { takeLease, readRelayRow, loadProgress } from './relay-table.ts'
-import { type Session, testOutbox, type TestOutbox } from './test-outbox.ts'
+import { rowAt, type Session, testOutbox, type TestOutbox } from './test-outbox.ts'
 import type { OutboxRow } from './wire.ts'
 
 const noGaps = { closed: [], opened: [] }
@@ -50,24 +50,9 @@ async function tenureOf(leader: string) {
 }
 
 let position = 0
-const rowOf = (aggregateId: string, version: number, payload = '{"amount":"1"}'): OutboxRow => {
+const rowOf = (aggregateId: string, version: number, payload?: string): OutboxRow => {
   position += 1
-  const id = `0199f2a4-7c1e-7d3a-8b55-${String(position).padStart(12, '0')}`
-  return [
-    String(position),
-    id,
-    'account',
-    aggregateId,
-    String(version),
-    'FundsDeposited.v1',
-    '2026-11-21T08:00:00.120001Z',
-    'urn:sluice:command-api',
-    '1.0',
-    'corr-1',
-    'cause-1',
-    '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
-    payload,
-  ]
+  return rowAt(position, { aggregateId, version, payload })
 }
 
 const reason = 'MESSAGE_TOO_LARGE'

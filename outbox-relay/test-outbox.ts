@@ -57,15 +57,19 @@ export async function testNames({ pool }: Pick<TestOutbox, 'pool'>, epoch: strin
   return namesOf(pool, { epoch, row: await readRelayRow(pool) })
 }
 
-/** As the relay does with an event that Kafka refuses, and the one behind it. */
-export async function park({ pool }: TestOutbox): Promise<void> {
-  const epoch = (await takeLease(pool, 'relay-1', await readRelayRow(pool))) ?? ''
-  const rows = ['1', '2'].map((version): OutboxRow => [
-    version,
-    `0199f2a4-7c1e-7d3a-8b55-00000000000${version}`,
+type RowSaid = { aggregateId: string; version: number; payload?: string | undefined }
+
+/** A row as the relay reads it, without a database. */
+export function rowAt(
+  position: number,
+  { aggregateId, version, payload = '{"amount":"1"}' }: RowSaid,
+): OutboxRow {
+  return [
+    String(position),
+    `0199f2a4-7c1e-7d3a-8b55-${String(position).padStart(12, '0')}`,
     'account',
-    'a',
-    version,
+    aggregateId,
+    String(version),
     'FundsDeposited.v1',
     '2026-11-21T08:00:00.120001Z',
     'urn:sluice:command-api',
@@ -73,8 +77,14 @@ export async function park({ pool }: TestOutbox): Promise<void> {
     'corr-1',
     'cause-1',
     '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
-    '{}',
-  ])
+    payload,
+  ]
+}
+
+/** As the relay does with an event that Kafka refuses, and the one behind it. */
+export async function park({ pool }: TestOutbox): Promise<void> {
+  const epoch = (await takeLease(pool, 'relay-1', await readRelayRow(pool))) ?? ''
+  const rows = [1, 2].map((version) => rowAt(version, { aggregateId: 'a', version }))
   const refused = [{ row: rows[0]!, reason: 'MESSAGE_TOO_LARGE', recordBytes: 2_000_000 }]
   const changes = { from: 1n, next: 3n, gaps: { closed: [], opened: [] }, held: { rows, refused } }
   const saved = await saveWithHeld(pool, { epoch, leader: 'relay-1' }, changes)
